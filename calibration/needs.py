@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jisu.calibration.model.layer_walk import IN_MEMORY
 from jisu.calibration.sequential import STAGE_BYTES
+from jisu.calibration.weights.awq import POINTS, count_judging_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,17 @@ class LayerGroup(NamedTuple):
     share: float = 1.0
 
 
-def sequential_needs(groups: Sequence[LayerGroup], *, layers: int, windows: int, length: int, width: int) -> Needs:
-    """The needs of `calibration.sequential.quantize_sequentially` with GPTQ.
+def sequential_needs(
+    groups: Sequence[LayerGroup], *, layers: int, windows: int, length: int, width: int, formats: int = 1
+) -> Needs:
+    """The needs of `calibration.sequential.quantize_sequentially` with AWQ and GPTQ.
 
     Args:
         groups: of one decoder layer, in running order; attention itself, which has no weights, is not counted.
         layers: alike decoder layers.
         windows, length: of the calibration.
         width: of the hidden states.
+        formats: that each group is rounded in, with the same channel scales.
     """
     tokens = windows * length
     states = 4 * tokens * width
@@ -61,8 +65,10 @@ def sequential_needs(groups: Sequence[LayerGroup], *, layers: int, windows: int,
         widest = max(widest, hessians + weights + aside)
         # One pass over everything before the group, and X^T X.
         operations += 2.0 * tokens * (before + copies * share * features * features)
-        # Inverse and factor, then one update of every column by every earlier one.
-        operations += copies * ((2 + 1 / 3) * features**3 + float(rows) * features * features)
+        # A factor and its inverse, then one update of every column by every earlier one.
+        operations += formats * copies * (4 / 3 * features**3 + float(rows) * features * features)
+        # The error of the outputs with each of the channel scales that are tried.
+        operations += POINTS * copies * 2.0 * count_judging_rows(rows, features) * features * features
         before += int(copies * share * rows * features)
     operations += 2.0 * tokens * before
     in_memory = states if states <= IN_MEMORY else 0

@@ -25,6 +25,7 @@ from jisu.calibration.weights.round_to_nearest import round_to_nearest
 # that allows. Of a layer with thousands of rows some hundreds say the same: they meet the same inputs.
 _MULTIPLICATIONS = 1 << 32
 _FEWEST_ROWS = 256
+POINTS = 20  # exponents that are tried
 SMALLEST = 1e-4  # of a channel scale, as in the authors' code: a channel without activations must not vanish
 
 
@@ -51,7 +52,7 @@ def search_channel_scales(
     mean_abs: Floats,
     hessian: npt.NDArray[np.floating],
     layer: str,
-    points: int = 20,
+    points: int = POINTS,
     search: bool = False,
 ) -> ChannelScales:
     """Find the channel scales for layers that read one input; of large layers, evenly spaced rows judge them.
@@ -99,10 +100,14 @@ def search_channel_scales(
     return best
 
 
+def count_judging_rows(rows: int, features: int) -> int:
+    """How many rows of a layer judge its channel scales."""
+    return min(rows, max(_FEWEST_ROWS, _MULTIPLICATIONS // features**2))
+
+
 def _judging_rows(weight: Floats) -> Floats:
-    rows, features = weight.shape
-    count = max(_FEWEST_ROWS, _MULTIPLICATIONS // features**2)
-    return weight if rows <= count else weight[np.linspace(0, rows - 1, count).astype(np.intp)]
+    count = count_judging_rows(*weight.shape)
+    return weight if count == len(weight) else weight[np.linspace(0, len(weight) - 1, count).astype(np.intp)]
 
 
 def clip_blocks(

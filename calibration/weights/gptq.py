@@ -126,6 +126,8 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
     Raises:
         ActivationError: the Hessian is not finite, zero, or has a negative direction larger than the damping.
     """
+    import torch
+
     damped = np.array(hessian[np.ix_(columns, columns)], dtype=np.float64)
     diagonal = np.diagonal(damped).copy()
     mean = float(diagonal[diagonal > 0].mean()) if np.any(diagonal > 0) else 1.0
@@ -135,11 +137,12 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
     try:
         if not np.isfinite(damped).all():
             raise np.linalg.LinAlgError("not finite")
-        inverse = np.linalg.inv(damped)
-        inverse += inverse.T
-        inverse *= 0.5
-        return np.ascontiguousarray(np.linalg.cholesky(inverse).T.astype(np.float32))
-    except np.linalg.LinAlgError as error:
+        # H = U' U'^T with U' upper is the Cholesky factor from the other end, and its inverse the one that is needed.
+        lower = torch.linalg.cholesky(torch.from_numpy(np.ascontiguousarray(damped[::-1, ::-1])))
+        del damped
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
+        return np.ascontiguousarray(inverse.numpy()[::-1, ::-1].astype(np.float32))
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise ActivationError(
             f"The statistics of {layer} do not allow GPTQ",
             received=f"X^T X of shape {list(hessian.shape)}: {error}",

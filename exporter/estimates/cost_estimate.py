@@ -18,6 +18,7 @@ from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
+from jisu.exporter.quantization.spread_bits import between
 from jisu.exporter.sources.half_width import largest_call
 from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
 from jisu.exporter.sources.spans import attention_heads
@@ -141,7 +142,12 @@ def _quantization(
     if precision.name == MIXED:
         windows = len(split_windows(prepared.data)["statistics"]) if prepared.data is not None else 0
     needs = sequential_needs(
-        facts["groups"], layers=source.model.layers, windows=windows, length=length, width=facts["width"]
+        facts["groups"],
+        layers=source.model.layers,
+        windows=windows,
+        length=length,
+        width=facts["width"],
+        formats=1 + bool(between(source, choice)),
     )
     gptq = needs.seconds(rate * _GPTQ_SHARE)
     peak = loaded + needs.memory_bytes + _codes_bytes(source)

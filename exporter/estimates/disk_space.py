@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.quantization.spread_bits import between
 from jisu.exporter.sources.experts import expert_weights
 from jisu.exporter.sources.outline import is_outline
 from jisu.exporter.sources.paged_weights import is_large
@@ -25,8 +26,9 @@ _FLOAT_BYTES, _HALF_BYTES = 4, 2
 def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate | None) -> tuple[int, int]:
     """Bytes that an export writes from here on, and those that are free where it writes.
 
-    Beside the artifact that is the integers of a model whose weights lie in a file, and, where nothing has been loaded
-    yet, these weights, unless they are read where the checkpoint has them, which stacked experts are not.
+    Beside the artifact that is the integers of a model whose weights lie in a file, in each format that they may get,
+    and, where nothing has been loaded yet, these weights, unless they are read where the checkpoint has them, which
+    stacked experts are not.
 
     Args:
         source: may be an outline.
@@ -37,7 +39,8 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
         if is_outline(source):
             needed += _stacked_bytes(source) if source.in_place else source.weight_bytes
         if prepared.options.precision.layers is not None or prepared.choice.formats:
-            needed += source.weight_bytes // _FLOAT_BYTES
+            formats = 1 + bool(between(source, prepared.choice))  # until it is known which has which
+            needed += formats * source.weight_bytes // _FLOAT_BYTES
     return needed, shutil.disk_usage(existing_parent(out)).free
 
 

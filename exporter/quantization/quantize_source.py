@@ -262,10 +262,9 @@ def _with_finer(
 ) -> BlockQuantized:
     from jisu.calibration.weights.gptq import gptq
 
-    result = gptq(weight, hessian, form.to_block_format(), layer=layer)
-    return (
-        result if finer is None else replace(result, finer=gptq(weight, hessian, finer.to_block_format(), layer=layer))
-    )
+    formats = [one.to_block_format() for one in (form, finer) if one is not None]
+    result, *others = (gptq(weight, hessian, one, layer=layer) for one in formats)
+    return replace(result, finer=others[0]) if others else result
 
 
 def _walk_layers(

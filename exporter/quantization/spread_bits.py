@@ -57,12 +57,8 @@ def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
     Args:
         choice: layers that `FormatChoice.spread` does not speak of stay as they are.
     """
-    if choice.spread is None or source.model_kind in _OTHER_KINDS or is_outline(source):
-        return None
-    if source.model.parameters > LARGEST:
-        return None
     matrices = _spread_matrices(source, choice)
-    if len({choice.formats[name] for name in matrices}) < 2:  # nothing to spread
+    if choice.spread is None or is_outline(source) or not _is_spread(source, choice, matrices):
         return None
     fewest = {name: fit_block_size(choice.spread[0], matrix.features) for name, matrix in matrices.items()}
     return replace(choice, formats={**choice.formats, **fewest})
@@ -72,15 +68,21 @@ def between(source: Source, choice: FormatChoice) -> dict[str, WeightFormat]:
     """The format between few and many bits of each layer that may have it, by its name; empty where there is none.
 
     Args:
-        choice: by shapes; `all_few` has one for it.
+        source: may be an outline.
+        choice: by shapes.
     """
-    if choice.spread is None or len(choice.spread) < 3:
+    matrices = _spread_matrices(source, choice)
+    if choice.spread is None or len(choice.spread) < 3 or not _is_spread(source, choice, matrices):
         return {}
-    fitted = {
-        name: fit_block_size(choice.spread[1], matrix.features)
-        for name, matrix in _spread_matrices(source, choice).items()
-    }
+    fitted = {name: fit_block_size(choice.spread[1], matrix.features) for name, matrix in matrices.items()}
     return {name: form for name, form in fitted.items() if form is not None}
+
+
+def _is_spread(source: Source, choice: FormatChoice, matrices: Mapping[str, Matrix]) -> bool:
+    """Whether text decides of these layers."""
+    if source.model_kind in _OTHER_KINDS or source.model.parameters > LARGEST:
+        return False
+    return len({choice.formats[name] for name in matrices}) > 1
 
 
 def spread_bits(

@@ -11,8 +11,11 @@ def test_needs_by_hand() -> None:
     assert actual.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8  # states, Hessians and weights of the first group
     passes = 2 * 10 * (0 + 8 + 14)  # before the first, before the second, the whole layer
     statistics = 2 * 10 * (16 + 4)
-    solving = (2 + 1 / 3) * (64 + 8) + 2 * 16 + 3 * 4
-    assert abs(actual.operations - 10 * (passes + statistics + solving)) < 1e-6
+    solving = 4 / 3 * (64 + 8) + 2 * 16 + 3 * 4
+    searching = 20 * 2 * (2 * 16 + 3 * 4)
+    assert abs(actual.operations - 10 * (passes + statistics + solving + searching)) < 1e-6
+    twice = sequential_needs([LayerGroup(2, 4), LayerGroup(3, 2)], layers=10, windows=5, length=2, width=4, formats=2)
+    assert abs(twice.operations - actual.operations - 10 * solving) < 1e-6
     assert actual.seconds(1000) == actual.operations / 1000
 
 
@@ -30,5 +33,6 @@ def test_experts_share_the_tokens_of_one_pass_and_each_is_solved() -> None:
 
     assert actual.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8 + 7 * 4 * 16  # the sums of seven more
     statistics, layer = 2 * 10 * 2 * 16, 2 * 10 * 16  # two of eight for each token
-    solving = 8 * ((2 + 1 / 3) * 64 + 2 * 16)
-    assert abs(actual.operations - (statistics + layer + solving)) < 1e-6
+    solving = 8 * (4 / 3 * 64 + 2 * 16)
+    searching = 8 * 20 * 2 * 2 * 16
+    assert abs(actual.operations - (statistics + layer + solving + searching)) < 1e-6
