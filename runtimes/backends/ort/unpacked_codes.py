@@ -71,6 +71,8 @@ def read_unpacked(graph: Path, options: Any) -> tuple[bytes, Room] | None:
         return None
     model = onnx.ModelProto.FromString(data)
     room = unpack_codes(model, graph.parent, options)
+    if room is not None:
+        options.add_session_config_entry(WEIGHTS_IN, str(graph.parent))
     return None if room is None else (model.SerializeToString(), room)
 
 
@@ -79,6 +81,7 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
 
     Args:
         model: `onnx.ModelProto`; its weights lie in files of ``folder``.
+        options: of the session that the model is then opened in, with `WEIGHTS_IN`.
 
     Returns:
         Where they lie: it has to live as long as the session.
@@ -125,7 +128,6 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
     _set(graph.initializer, still_stored)
     for name, value in codes.items():
         _declare(graph.initializer.add(), name, value)
-    options.add_session_config_entry(WEIGHTS_IN, str(folder))
     options.add_external_initializers(
         list(codes), [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in codes.values()]
     )
