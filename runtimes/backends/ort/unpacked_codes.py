@@ -141,10 +141,13 @@ def hold_room(session: Any, room: Room) -> None:
 
 
 def _map_file(size: int) -> mmap.mmap | None:
-    """A file without a name, mapped; None where there is no room for one."""
+    """A file without a name, mapped; None where there is no room for one, or no way to know."""
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is None:
+        return None
     with contextlib.suppress(OSError), tempfile.TemporaryFile(prefix="jisu-") as file:
         # A page that the disk has no room for would end the process when it is written.
-        os.posix_fallocate(file.fileno(), 0, max(1, size))
+        reserve(file.fileno(), 0, max(1, size))
         return mmap.mmap(file.fileno(), max(1, size))
     return None
 

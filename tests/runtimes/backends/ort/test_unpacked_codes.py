@@ -69,11 +69,16 @@ def test_nothing_is_left_to_fold(graph):
     assert not [tensor.name for tensor in model.graph.initializer if ".plane" in tensor.name or "shift" in tensor.name]
 
 
-def test_a_full_disk_leaves_them_in_memory(graph, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
+def full(*_):
+    raise OSError("No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+
+@pytest.mark.parametrize("reserve", [full, None])
+def test_a_full_disk_and_a_system_that_cannot_tell_leave_them_in_memory(graph, monkeypatch, reserve):
+    if reserve is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
     session = open_session(graph, threads=1)
     assert not session.jisu_codes._in_file
     np.testing.assert_array_equal(session.run(None, FEEDS)[1], folded(graph)[1])
