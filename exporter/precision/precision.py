@@ -33,6 +33,8 @@ ROW = 0
 STORED_BITS = (5, 6, 7)
 # How many such codes a file may have: opening it puts them together in a file for the while.
 MOST_STORED_CODES = 1 << 31
+# Of a model that is rounded to them without text: the most weights.
+MOST_WITHOUT_TEXT = 1 << 30
 
 
 def kernel_bits(bits: int) -> int:

@@ -42,6 +42,7 @@ from jisu.exporter.quantization.sensitivity import (
 from jisu.exporter.quantization.weight_formats import (
     FormatChoice,
     choose_formats,
+    finer_without_text,
     stores_all_bits,
     takes_short_blocks,
 )
@@ -126,6 +127,7 @@ def prepare_quantization(
             choice = replace(choice, algorithm="rtn")  # calibration runs a decoder alone
     if no_text:
         choice = _rounded_without_text(choice, options.precision, target=target)
+        choice = finer_without_text(choice, matrices_of(source.module))
     warnings: tuple[str, ...] = ()
     if mixed or any(choice.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))

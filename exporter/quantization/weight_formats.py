@@ -13,7 +13,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.precision.precision import ROW, Algorithm, Format, Int8MatmulFormat, Precision, WeightFormat
+from jisu.exporter.precision.precision import (
+    MOST_WITHOUT_TEXT,
+    ROW,
+    Algorithm,
+    Format,
+    Int8MatmulFormat,
+    Precision,
+    WeightFormat,
+)
 from jisu.exporter.quantization.feature_weights import FEATURE_GRAPHS
 from jisu.exporter.quantization.matrices import Matrix
 
@@ -165,6 +173,32 @@ def _spread(
         )
         for form in (few, *between, many)
     )
+
+
+def finer_without_text(choice: FormatChoice, matrices: Sequence[Matrix]) -> FormatChoice:
+    """The choice for weights that no text rounds, in the bits between few and many where a file can hold these.
+
+    Measured on SmolLM2-135M, rounded to nearest: 110 MB of 6 bits, with 8 for the smallest layers, lose a fifth of what
+    102 MB of 4 and 8 bits lose. A model of more weights than `MOST_WITHOUT_TEXT` has 4 and 8 bits, since its kernels'
+    memory counts.
+
+    Args:
+        choice: grids that layers lie on have been taken; where all do, the embedding keeps its bits.
+    """
+    sizes = {matrix.storage: matrix.elements for matrix in matrices}
+    spread = choice.spread or ()
+    if len(spread) < 3 or choice.algorithm == "grid" or sum(sizes.values()) > MOST_WITHOUT_TEXT:
+        return choice
+    few, between, _ = spread
+    longest = _longest(matrices)
+    formats = dict(choice.formats)
+    for matrix in matrices:
+        form = formats.get(matrix.name)
+        if isinstance(form, WeightFormat) and (
+            matrix.embedding or form.bits == few.bits or (matrix.features == longest and not matrix.recurrent)
+        ):
+            formats[matrix.name] = fit_block_size(between, matrix.features) or form
+    return replace(choice, formats=formats)
 
 
 def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:

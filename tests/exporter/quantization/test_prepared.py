@@ -40,6 +40,12 @@ def test_without_text_weights_are_rounded_to_the_nearest(source, name):
         assert np.abs(part.dequantize() - own).max() < 2 * steps.max(), key
 
 
+@pytest.mark.parametrize(("target", "bits"), [("ort-cpu", {6}), ("portable", {4, 8})])
+def test_without_text_6_bits_are_for_files_that_can_hold_them(source, target, bits):
+    ready = prepared(source, "int4", target=target)
+    assert {form.bits for form in ready.choice.formats.values() if form is not None} == bits
+
+
 def test_a_precision_without_integers_needs_no_text_anyway(source):
     assert prepared(source, "fp32").data is None
 

@@ -6,8 +6,9 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named, without_text
+from jisu.exporter.quantization import weight_formats as module
 from jisu.exporter.quantization.matrices import Matrix
-from jisu.exporter.quantization.weight_formats import choose_formats, fit_block_size
+from jisu.exporter.quantization.weight_formats import choose_formats, finer_without_text, fit_block_size
 
 
 def matrix(name, features=64, *, embedding=False, storage=None):
@@ -81,6 +82,34 @@ def test_without_text_the_outer_layers_and_every_third_between_have_the_longest_
     formats = choose_formats(layers, without_text(precision_named("int4"))).formats
     assert [i for i in range(16) if formats[f"layers.{i}.down"].bits == 8] == [0, 1, 4, 7, 10, 13, 14, 15]
     assert {formats[f"layers.{i}.up"].bits for i in range(16)} == {4}
+
+
+def test_without_text_a_file_that_can_hold_6_bits_has_them_but_for_the_smallest_layers(monkeypatch):
+    layers = [
+        Matrix(name=f"layers.{i}.{name}", rows=rows, features=features, embedding=False, storage=(i, name))
+        for i in range(16)
+        for name, rows, features in (("up", 512, 256), ("down", 256, 512), ("k", 32, 256))
+    ]
+    tied = [Matrix(name=name, rows=999, features=256, embedding=True, storage="tied") for name in ("embed", "head")]
+    matrices = [*layers, *tied]
+
+    def bits(choice):
+        return {name.rpartition(".")[2]: form.bits for name, form in choice.formats.items()}
+
+    precision = without_text(precision_named("int4"))
+    choice = replace(choose_formats(matrices, precision, stored_bits=True), algorithm="rtn")
+    finer = finer_without_text(choice, matrices)
+    assert bits(finer) == {"up": 6, "down": 6, "k": 8, "embed": 6, "head": 6}
+    assert finer_without_text(finer, matrices) == finer
+    # No file for another target holds them, and all layers may have a grid of their own.
+    other = choose_formats(matrices, precision)
+    assert finer_without_text(other, matrices) == other
+    grid = replace(choice, algorithm="grid")
+    assert finer_without_text(grid, matrices) == grid
+    kept = choose_formats(matrices, precision, keep=["head"], stored_bits=True)
+    assert finer_without_text(kept, matrices).formats["embed"] is None
+    monkeypatch.setattr(module, "MOST_WITHOUT_TEXT", sum(one.elements for one in layers) + tied[0].elements - 1)
+    assert finer_without_text(choice, matrices) == choice
 
 
 def test_with_text_two_thirds_of_the_longest_have_them_until_the_text_has_said_which():
