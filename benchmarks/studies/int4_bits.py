@@ -51,8 +51,8 @@ def ways(matrices: Sequence[Matrix]) -> Iterator[tuple[str, FormatChoice]]:
         choice = choose_formats(matrices, replace(PRECISIONS["int4"], outer=of_three))
         yield f"8 bits by shape, {words} of the longest", replace(choice, spread=None)
         yield f"8 bits by expected loss, bytes of {words}", choice
-        narrow = choose_formats(matrices, replace(PRECISIONS["int4"], outer=of_three), stored_bits=True)
-        yield f"6 and 8 bits by expected loss, bytes of {words}", narrow
+        narrow = choose_formats(matrices, PRECISIONS["int4"], stored_bits=True)
+        yield f"6 and 8 bits by expected loss, bytes of {words}", replace(choice, spread=narrow.spread)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ i + width, i + 2 * width ... from its lowest bits on. Codes are those of a kerne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,15 @@ UNPACKS = "jisu.unpacks"
 # What the name of a plane ends with, before its bits.
 PLANE = ".plane"
 _BYTE = 8
+# The number behind it is of a piece of rows.
+_NAME = re.compile(rf"{re.escape(PLANE)}([124])(\.\d+)?")
+
+
+def plane_width(name: str) -> int | None:
+    """Bits of each code in the constant of this name; None of a constant that is no plane."""
+    last = name[name.rfind(PLANE) :] if PLANE in name else ""
+    match = _NAME.fullmatch(last)
+    return None if match is None else int(match[1])
 
 
 def can_store(features: int) -> bool:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
-from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
+from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits
+from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.sensitivity import split_windows
 from jisu.exporter.quantization.spread_bits import between
 from jisu.exporter.sources.half_width import largest_call
@@ -39,7 +40,7 @@ _ROUNDED_PER_SECOND = 4.5e7
 _GATE_TOKENS, _QUALITY_TOKENS = 3500, 8000
 _PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
 # Layers are quantized once for every format, and once for every mixed precision that is tried; the first takes no GPTQ.
-_CANDIDATES, _MIXES = 3, 2.5
+_CANDIDATES, _MIXES = 4, 2.5
 # Shares of the measured arithmetic that the model's own forward pass, the gate's many of them, and GPTQ reach.
 _FORWARD_SHARE, _GATE_SHARE, _GPTQ_SHARE = 0.6, 0.75, 0.4
 # Tokenizers, texts and files that the gate reads, whatever the model's size.
@@ -111,7 +112,7 @@ def estimate_cost(
         # The source reads everything first, then the artifact is opened.
         peak_bytes=loaded
         - called
-        + max(called, int(_opened_share(prepared) * size.largest_bytes))
+        + max(called, int(_opened_share(prepared) * (size.largest_bytes + _widened_bytes(source, prepared))))
         + _asked_bytes(source, logits, largest)
         + _kept_bytes(source, tokens),
     )
@@ -182,6 +183,17 @@ def _kept_bytes(source: Source, tokens: int) -> int:
     scores = attention_heads(source.module) * FAR
     call = _FLOAT_BYTES * _CALL_TOKENS * (scores + _WIDE_ROWS * widest)
     return _FLOAT_BYTES * tokens * width + call + FAR * _state_bytes(source)
+
+
+def _widened_bytes(source: Source, prepared: Prepared) -> int:
+    """What codes of 5 to 7 bits take more when the artifact is opened; where text chooses them, of all layers."""
+    forms, finer = prepared.choice.formats, between(source, prepared.choice)
+    total = 0
+    for matrix in matrices_of(source.module):
+        form = finer.get(matrix.name, forms.get(matrix.name))
+        if isinstance(form, WeightFormat):
+            total += matrix.elements * (kernel_bits(form.bits) - form.bits) // 8
+    return total
 
 
 def _codes_bytes(source: Source) -> int:

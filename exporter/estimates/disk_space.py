@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.spread_bits import between
 from jisu.exporter.sources.experts import expert_weights
 from jisu.exporter.sources.outline import is_outline
@@ -39,8 +40,9 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
         if is_outline(source):
             needed += _stacked_bytes(source) if source.in_place else source.weight_bytes
         if prepared.options.precision.layers is not None or prepared.choice.formats:
-            formats = 1 + bool(between(source, prepared.choice))  # until it is known which has which
-            needed += formats * source.weight_bytes // _FLOAT_BYTES
+            needed += source.weight_bytes // _FLOAT_BYTES
+            finer = between(source, prepared.choice)  # until it is known which layer has which
+            needed += sum(matrix.elements for matrix in matrices_of(source.module) if matrix.name in finer)
     return needed, shutil.disk_usage(existing_parent(out)).free
 
 

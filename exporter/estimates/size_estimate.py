@@ -15,7 +15,7 @@ from jisu.exporter.precision.precision import (
     KEPT_FOLDER,
     KEPT_GGUF,
     MIXED,
-    MOST_STORED_CODES,
+    STORED_BITS,
     Format,
     GridFormat,
     Int8MatmulFormat,
@@ -162,7 +162,8 @@ def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, t
         return {}
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
-        forms = {matrix.name: _mixed_form(matrix, prepared, target) for matrix in matrices}
+        narrow = stores_all_bits(target, matrices)
+        forms = {matrix.name: _mixed_form(matrix, prepared, target, narrow=narrow) for matrix in matrices}
     elif precision.name == KEPT_FOLDER:
         forms = _kept_forms(source, matrices, target)
     elif precision.name == KEPT_GGUF:
@@ -193,21 +194,26 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
     return describe_blocks(form), size, size
 
 
-def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, int, int]:
+def _mixed_form(matrix: Matrix, prepared: Prepared, target: str, *, narrow: bool) -> tuple[str, int, int]:
     from fnmatch import fnmatchcase
 
     from jisu.exporter.quantization.prepared import embedding_labels
-    from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS, layer_labels
+    from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
 
     whole = _FLOAT_BYTES * matrix.elements
     if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
         return _OTHERS, whole, whole
-    formats = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
-    allowed = embedding_labels(target) if matrix.embedding else layer_labels(target)
+    candidates = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
+    allowed = embedding_labels(target) if matrix.embedding else tuple(candidates)
+    formats = {
+        label: form
+        for label, form in candidates.items()
+        if label in allowed and (narrow or form.bits not in STORED_BITS)
+    }
     short = takes_short_blocks(target)
-    fitted = [fit_block_size(form, matrix.features, short=short) for label, form in formats.items() if label in allowed]
+    fitted = [fit_block_size(form, matrix.features, short=short) for form in formats.values()]
     sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
-    return f"measured: {', '.join(label for label in formats if label in allowed)} or fp32", min([*sizes, whole]), whole
+    return f"measured: {', '.join(formats)} or fp32", min([*sizes, whole]), whole
 
 
 def _stored_forms(
@@ -218,7 +224,7 @@ def _stored_forms(
     from jisu.exporter.sources.gguf.weights import lazy_weights
 
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
-    narrow = stores_all_bits(target) and sum(matrix.elements for matrix in matrices) <= MOST_STORED_CODES
+    narrow = stores_all_bits(target, matrices)
     forms = {}
     for matrix in matrices:
         weight = weights.get(matrix.routed or f"{matrix.name}.weight")

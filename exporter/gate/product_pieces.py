@@ -28,6 +28,7 @@ def cut_products(graph: ir.Graph) -> int:
     import onnx_ir as ir
 
     count = 0
+    made: dict[tuple[int, int], ir.Value] = {}  # several matmuls may read one constant
     for node in list(graph):
         bounds = _bounds(node)
         if len(bounds) < 2:
@@ -36,7 +37,9 @@ def cut_products(graph: ir.Graph) -> int:
         pieces = []
         for number, (start, stop) in enumerate(bounds):
             inputs = [
-                _piece(graph, value, start, stop, rows=bounds[-1][1]) if index in BY_ROW and value else value
+                _piece_once(graph, value, start, stop, rows=bounds[-1][1], made=made)
+                if index in BY_ROW and value
+                else value
                 for index, value in enumerate(node.inputs)
             ]
             attributes = [
@@ -113,6 +116,15 @@ def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     if cast is not None and cast.op_type == "Cast":
         value = cast.inputs[0]
     return None if value is None else value.const_value
+
+
+def _piece_once(
+    graph: ir.Graph, value: ir.Value, start: int, stop: int, *, rows: int, made: dict[tuple[int, int], ir.Value]
+) -> ir.Value:
+    key = id(value), start
+    if key not in made:
+        made[key] = _piece(graph, value, start, stop, rows=rows)
+    return made[key]
 
 
 def _piece(graph: ir.Graph, value: ir.Value, start: int, stop: int, *, rows: int) -> ir.Value:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.code_planes import PLANE, PLANES, UNPACKS, pack_plane
+from jisu.exporter.contract.code_planes import PLANE, PLANES, UNPACKS, pack_plane, plane_width
 from jisu.exporter.graph.match import add_initializer, emit, is_weight, new_constant, sizes_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def rows_of_planes(
             assert item.const_value is not None and item.name is not None
             if item.name not in constants:
                 tensor = item.const_value
-                if PLANE in item.name:
+                if plane_width(item.name) is not None:
                     tensor = slice_rows(tensor, item.name)
                 constants[item.name] = ir.Value(
                     name=tensor.name or item.name,
@@ -115,7 +115,7 @@ def _leaves(node: ir.Node) -> list[ir.Value]:
             planes += below
         elif made is not None or not is_weight(value):
             return []
-        elif PLANE in (value.name or ""):
+        elif plane_width(value.name or "") is not None:
             planes.append(value)
     return planes
 

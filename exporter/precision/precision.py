@@ -106,7 +106,8 @@ class Precision:
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
         outer: how many of every three layers between the first and the last eighth of the stack have the format of
             ``longest``; those in the two eighths have it, too: where nothing is known of inputs, these are what a few
-            bits more buy most for. What is calibrated in few bits spends the same bytes by what it measures.
+            bits more buy most for. What is calibrated in few bits spends the same bytes by what it measures, and
+            those of two of three where it has the bits of ``between`` to choose.
         between: what calibration may choose for a layer besides its own format and that of ``longest``, and has for
             the embedding where it chooses; only where a file can hold codes of so many bits. None: nothing.
         smallest: format of layers with at most an eighth of the largest one's weights, where a few bytes more buy much:
@@ -167,8 +168,6 @@ PRECISIONS = {
         embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
         # Measured on SmolLM2-135M, rounded to nearest: of 0.40 nats these give 0.24, and hold 31 % of the weights.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
-        # About the bytes of llama.cpp's Q4_K_M.
-        outer=2,
         # Rounded with the same statistics it loses a ninth of what 4 bits lose; docs/precision.md has the figures.
         between=WeightFormat(bits=6, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),

@@ -119,7 +119,7 @@ def prepare_quantization(
             block_size=options.block_size,
             symmetric=options.symmetric,
             short_blocks=takes_short_blocks(target),
-            stored_bits=stores_all_bits(target),
+            stored_bits=stores_all_bits(target, matrices),
         )
         if options.block_size is None and options.symmetric is None:
             choice = keep_grids(source, choice)

@@ -109,12 +109,6 @@ class Sensitivity:
         return {"candidates": candidates, "calibration": self.calibration, "units": units}
 
 
-def layer_labels(target: str) -> tuple[str, ...]:
-    """Formats that a target's files can hold a layer in."""
-    narrow = stores_all_bits(target)
-    return (FLOAT, *(label for label, form in LAYER_FORMATS.items() if narrow or form.bits not in STORED_BITS))
-
-
 def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
     """Windows by what they are for: ``statistics``, ``score`` and ``check``; int64 [T] each.
 
@@ -320,12 +314,13 @@ def _measure_embeddings(
 
 def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], target: str) -> Unit:
     members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
+    narrow = stores_all_bits(target, list(matrices.values()))
     candidates = EMBEDDING_FORMATS if members[0].embedding else LAYER_FORMATS
     elements = sum(member.elements for member in members)
     sizes = {FLOAT: 4 * elements}
     for label in group.kl:
         form = fit_block_size(candidates[label], members[0].features, short=takes_short_blocks(target))
-        if form is None or (form.bits in STORED_BITS and not stores_all_bits(target)):
+        if form is None or (form.bits in STORED_BITS and not narrow):
             continue  # measured for another target
         block_format = form.to_block_format()
         sizes[label] = sum(

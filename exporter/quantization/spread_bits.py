@@ -37,6 +37,10 @@ LARGEST = 1 << 31
 # They give no next-token distribution of a whole text.
 _OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
 _SCALE_BYTES = 2
+# Tokens that an embedding of fewer bits is judged on, and rows of it that are rounded at once.
+_JUDGING, _PIECE = 128, 1 << 14
+# Of what rounding it to the nearest costs, about what is left when it is rounded on text: 0.005 of 0.015 nats.
+_LEFT_BY_TEXT = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,9 @@ def between(source: Source, choice: FormatChoice) -> dict[str, WeightFormat]:
         choice: by shapes.
     """
     matrices = _spread_matrices(source, choice)
-    if choice.spread is None or len(choice.spread) < 3 or not _is_spread(source, choice, matrices):
+    if choice.spread is None or len(choice.spread) < 3 or not choice.calibrated:
+        return {}
+    if not _is_spread(source, choice, matrices):
         return {}
     fitted = {name: fit_block_size(choice.spread[1], matrix.features) for name, matrix in matrices.items()}
     return {name: form for name, form in fitted.items() if form is not None}
@@ -101,12 +107,11 @@ def spread_bits(
     """
     matrices = _spread_matrices(source, choice)
     try:
-        units = measure_units(source, choice, matrices, data, rounded, finer or {})
+        units, table_cost = _measure(source, choice, matrices, data, rounded, finer or {})
     except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
         note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
         return replace(choice, notes=(*choice.notes, note)), {}
-    tables = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
-    return respread(choice, units, matrices, tables)
+    return respread(choice, units, matrices, _tables(source), table_cost=table_cost)
 
 
 def _spread_matrices(source: Source, choice: FormatChoice) -> dict[str, Matrix]:
@@ -132,6 +137,18 @@ def measure_units(
         matrices: linear layers within the decoder's, by name.
         rounded, finer: see `spread_bits`.
     """
+    return _measure(source, choice, matrices, data, rounded, finer or {})[0]
+
+
+def _measure(
+    source: Source,
+    choice: FormatChoice,
+    matrices: Mapping[str, Matrix],
+    data: CalibrationData,
+    rounded: Mapping[str, BlockQuantized],
+    finer: Mapping[str, BlockQuantized],
+) -> tuple[list[Unit], float | None]:
+    """(units, what the bits between cost in the embedding); None where that cannot be told."""
     assert choice.spread is not None
     from jisu.calibration.expected_divergence import observe
     from jisu.calibration.text.mixture import take_turns
@@ -139,9 +156,12 @@ def measure_units(
     windows = data.windows.as_list()
     order = take_turns(data.parts) if data.parts else range(len(windows))
     chosen = [windows[place] for place in list(order)[:WINDOWS]]
-    seen = observe(source.module, next(iter(decoder_layers(source))), list(matrices), chosen, tokens=TOKENS)
+    output = _output_projection(source, choice)
+    names = [*matrices, *([] if output is None else [output])]
+    observed = observe(source.module, next(iter(decoder_layers(source))), names, chosen, tokens=TOKENS)
+    seen = [one for one in observed if output not in one.names]
     calls = [name for one in seen for name in one.names]
-    by_text = (rounded, *([finer or {}] if len(choice.spread) > 2 else []))
+    by_text = (rounded, *([finer] if len(choice.spread) > 2 else []))
     units = []
     for one in seen:
         parameters = [f"{name}.weight" for name in one.names]
@@ -150,44 +170,102 @@ def measure_units(
         ):
             costs = [_by_text(source, one, codes) for codes in by_text]
             units.append(Unit(names=one.names, costs=(*costs, _to_nearest(source, one, choice.spread[-1]))))
-    return units
+    entering = next((one.rows for one in observed if output is not None and one.names == (output,)), None)
+    cost = None if output is None or entering is None else _table_cost(source, output, choice.spread[1], entering)
+    return units, cost
 
 
 def respread(
-    choice: FormatChoice, units: Sequence[Unit], matrices: Mapping[str, Matrix], tables: Sequence[Matrix] = ()
+    choice: FormatChoice,
+    units: Sequence[Unit],
+    matrices: Mapping[str, Matrix],
+    tables: Sequence[Matrix] = (),
+    *,
+    table_cost: float | None = None,
 ) -> tuple[FormatChoice, dict[str, Any]]:
     """The choice of least expected divergence in as many bytes, and a record; as it is where none is better.
 
     Args:
         matrices: linear layers within the decoder's, by name.
-        tables: embedding and output projection, which get the bits between few and many where there are such: what
-            they leave is worth more in the layers.
+        tables: embedding and output projection, which may get the bits between few and many, so that the layers have
+            what they leave.
+        table_cost: in nats, of that; None for never.
     """
     assert choice.spread is not None
-    few = choice.spread[0]
-    finer_tables = _finer_tables(choice, tables)
     options = [[fit_block_size(form, matrices[unit.names[0]].features) for form in choice.spread] for unit in units]
     pairs = [(unit, forms) for unit, forms in zip(units, options, strict=True) if None not in forms]
     if not pairs:
         return choice, {}
     sizes = [[sum(_bytes(matrices[name], form) for name in unit.names) for form in forms] for unit, forms in pairs]
-    allowed = sum(_bytes(matrices[name], choice.formats[name]) for unit, _ in pairs for name in unit.names)
-    owners = {table.storage: table for table in tables if table.name in finer_tables}
-    allowed += sum(
-        _bytes(table, choice.formats[table.name]) - _bytes(table, finer_tables[table.name]) for table in owners.values()
-    )
+    own = sum(_bytes(matrices[name], choice.formats[name]) for unit, _ in pairs for name in unit.names)
     # What all take anyway is no part of it: the program rounds what it adds up.
     more = [[size - min(row) for size in row] for row in sizes]
-    picks = choose_options([unit.costs for unit, _ in pairs], more, limit=allowed - sum(map(min, sizes)))
-    if picks is None:
+    before = sum(unit.costs[-1 if _bits(choice, unit) > choice.spread[0].bits else 0] for unit, _ in pairs)
+    best: tuple[float, dict[str, WeightFormat | None]] | None = None
+    finer = {} if table_cost is None else _finer_tables(choice, tables)
+    for formats, cost in (({}, 0.0), *([(finer, table_cost or 0.0)] if finer else [])):
+        allowed = own + _saved(choice, tables, formats)
+        picks = choose_options([unit.costs for unit, _ in pairs], more, limit=allowed - sum(map(min, sizes)))
+        if picks is None:
+            continue
+        expected = cost + sum(unit.costs[pick] for (unit, _), pick in zip(pairs, picks, strict=True))
+        if best is None or expected < best[0]:
+            chosen = {
+                name: forms[pick] for (unit, forms), pick in zip(pairs, picks, strict=True) for name in unit.names
+            }
+            best = expected, {**chosen, **formats}
+    if best is None or best[0] >= before:
         return choice, {}
-    before = sum(unit.costs[-1 if _bits(choice, unit) > few.bits else 0] for unit, _ in pairs)
-    after = sum(unit.costs[pick] for (unit, _), pick in zip(pairs, picks, strict=True))
-    if after >= before:
-        return choice, {}
-    formats = {name: forms[pick] for (unit, forms), pick in zip(pairs, picks, strict=True) for name in unit.names}
-    record = {"windows": WINDOWS, "tokens": TOKENS, "expected_kl": after, "expected_kl_by_shape": before}
-    return replace(choice, formats={**choice.formats, **formats, **finer_tables}), record
+    record = {"windows": WINDOWS, "tokens": TOKENS, "expected_kl": best[0], "expected_kl_by_shape": before}
+    return replace(choice, formats={**choice.formats, **best[1]}), record
+
+
+def _saved(choice: FormatChoice, tables: Sequence[Matrix], formats: Mapping[str, WeightFormat | None]) -> float:
+    """Bytes that tables leave with other formats than their own; a tied one counts once."""
+    owners = {table.storage: table for table in tables if table.name in formats}
+    return sum(
+        _bytes(table, choice.formats[table.name]) - _bytes(table, formats[table.name]) for table in owners.values()
+    )
+
+
+def _tables(source: Source) -> list[Matrix]:
+    return [matrix for matrix in matrices_of(source.module) if matrix.embedding]
+
+
+def _output_projection(source: Source, choice: FormatChoice) -> str | None:
+    """The linear layer that gives the logits, where it may get the bits between few and many."""
+    import torch
+
+    for name in _finer_tables(choice, _tables(source)):
+        if isinstance(source.module.get_submodule(name), torch.nn.Linear):
+            return name
+    return None
+
+
+def _table_cost(source: Source, name: str, form: WeightFormat, entering: Floats) -> float:
+    """What an output projection in these bits costs, in nats of mean KL divergence.
+
+    Args:
+        entering: some of what it reads, float32 [S, K].
+    """
+    import torch
+
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
+
+    layer: Any = source.module.get_submodule(name)
+    rows = torch.from_numpy(entering[:: max(1, len(entering) // _JUDGING)])
+    fitted = fit_block_size(form, rows.shape[1])
+    assert fitted is not None
+    logits: list[list[torch.Tensor]] = [[], []]
+    for start in range(0, len(layer.weight), _PIECE):
+        own = float32_array(layer.weight[start : start + _PIECE])
+        rounded = round_to_nearest(own, fitted.to_block_format(), layer=name).dequantize()
+        for kept, weight in zip(logits, (own, rounded), strict=True):
+            kept.append(rows @ torch.from_numpy(weight).T)
+        source.count_read(own.nbytes)
+    expected, actual = (torch.cat(pieces, dim=1).log_softmax(dim=1) for pieces in logits)
+    divergence = (expected.exp() * (expected - actual)).sum(dim=1).double().mean()
+    return _LEFT_BY_TEXT * float(divergence)
 
 
 def _finer_tables(choice: FormatChoice, tables: Sequence[Matrix]) -> dict[str, WeightFormat]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import (
+    MOST_STORED_CODES,
     MOST_WITHOUT_TEXT,
     ROW,
     Algorithm,
@@ -27,6 +28,7 @@ from jisu.exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 _SCALE_BYTES = 2  # of a block, as they mostly are
+_OUTER_OF_STORED = 2
 _SMALL = 8  # times the weights of a small layer are those of the largest
 
 
@@ -113,7 +115,10 @@ def choose_formats(
     notes, misfits = [], []
     unfitted: list[tuple[Matrix, int]] = []
     longest = _longest(matrices)
-    outer = _outer(matrices, of_three=precision.outer)
+    spread = _spread(precision, block_size=block_size, symmetric=symmetric, stored_bits=stored_bits)
+    # About the bytes of llama.cpp's Q4_K_M, where they can be spent well.
+    most = _OUTER_OF_STORED if len(spread or ()) > 2 else precision.outer
+    outer = _outer(matrices, of_three=min(precision.outer, most))
     largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
     for matrix in matrices:
         form = (
@@ -153,7 +158,7 @@ def choose_formats(
         formats=formats,
         algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
-        spread=_spread(precision, block_size=block_size, symmetric=symmetric, stored_bits=stored_bits),
+        spread=spread,
         notes=tuple(notes),
     )
 
@@ -265,9 +270,14 @@ def takes_short_blocks(target: str) -> bool:
     return target in ("ort-cpu", "portable")
 
 
-def stores_all_bits(target: str) -> bool:
-    """Whether the target's files hold codes of bits that no kernel takes: see `exporter.passes.pack_narrow_codes`."""
-    return target == "ort-cpu"
+def stores_all_bits(target: str, matrices: Sequence[Matrix] = ()) -> bool:
+    """Whether the target's files hold codes of bits that no kernel takes: see `exporter.passes.pack_narrow_codes`.
+
+    Args:
+        matrices: of a model; one of more weights than can be put together at once has none.
+    """
+    sizes = {matrix.storage: matrix.elements for matrix in matrices}
+    return target == "ort-cpu" and sum(sizes.values()) <= MOST_STORED_CODES
 
 
 def fit_block_size(

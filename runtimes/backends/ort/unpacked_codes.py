@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.code_planes import PLANE, UNPACKS, join_planes
+from jisu.exporter.contract.code_planes import PLANES, UNPACKS, join_planes, plane_width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,8 @@ WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 # A file that is not there: what it would hold is handed over.
 _LOCATION = "unpacked"
 _ALIGNMENT = 64
+# onnx.proto: TensorProto.DataType and TensorProto.DataLocation.
+_UINT8, _EXTERNAL = 2, 1
 
 
 class Room:
@@ -72,7 +74,13 @@ def read_unpacked(graph: Path, options: Any) -> tuple[bytes, Room] | None:
     model = onnx.ModelProto.FromString(data)
     room = unpack_codes(model, graph.parent, options)
     if room is not None:
-        options.add_session_config_entry(WEIGHTS_IN, str(graph.parent))
+        # As when the runtime opens the file itself, links are followed to where the graph really lies.
+        real = graph.resolve().parent
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location" and entry.value != _LOCATION:
+                    entry.value = (graph.parent / entry.value).resolve().relative_to(real).as_posix()
+        options.add_session_config_entry(WEIGHTS_IN, str(real))
     return None if room is None else (model.SerializeToString(), room)
 
 
@@ -94,15 +102,17 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     makers = {node.output[0]: node for node in graph.node}
-    packed: list[tuple[str, int, list[Any]]] = []
+    packed: list[tuple[str, int, dict[int, Any]]] = []
     replaced: set[str] = set()
     for node in graph.node:
         bits = next((entry.value for entry in node.metadata_props if entry.key == UNPACKS), None)
         if bits is None:
             continue
         chain = list(_chain(node, makers))
-        planes = [constants[name] for part in chain for name in part.input if PLANE in name and name in constants]
-        if all(_is_stored(plane) for plane in planes):
+        names = [name for part in chain for name in part.input if name in constants]
+        planes = {width: constants[name] for name in names if (width := plane_width(name)) is not None}
+        if all(_is_stored(plane) for plane in planes.values()):
+            _check_planes(node.output[0], bits, planes)
             packed.append((node.output[0], int(bits), planes))
             replaced.update(part.output[0] for part in chain)
     if not packed:
@@ -111,7 +121,7 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
     room = Room(sum(_aligned(rows * features) for rows, features in sizes))
     joined: dict[str, npt.NDArray[np.uint8]] = {}
     for (name, bits, planes), (rows, features) in zip(packed, sizes, strict=True):
-        parts = {_width(plane): _read(plane, folder) for plane in planes}
+        parts = {width: _read(plane, folder) for width, plane in planes.items()}
         joined[name] = join_planes(parts, bits=bits, out=room.take(rows, features))
     codes: dict[str, npt.NDArray[np.uint8]] = {}
     for node in graph.node:
@@ -123,7 +133,9 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
     kept = [node for node in graph.node if node.output[0] not in replaced]
     read = {name for node in kept for name in node.input}
     codes |= {name: value for name, value in joined.items() if name in read}
-    still_stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    # What only these operators read; subgraphs and outputs may read others.
+    gone = {name for node in graph.node if node.output[0] in replaced for name in node.input} - read
+    still_stored = [tensor for tensor in graph.initializer if tensor.name not in gone]
     _set(graph.node, kept)
     _set(graph.initializer, still_stored)
     for name, value in codes.items():
@@ -156,18 +168,22 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _width(plane: Any) -> int:
-    """Bits of each code in a plane, as its name says."""
-    return int(plane.name.partition(PLANE)[2].partition(".")[0])
+def _check_planes(name: str, bits: str, planes: dict[int, Any]) -> None:
+    """Raise ValueError for planes that codes of so many bits are not made of."""
+    needed = PLANES.get(int(bits) if bits.isdecimal() else 0, ())
+    if not needed or set(planes) != set(needed):
+        have = ", ".join(map(str, sorted(planes, reverse=True))) or "no"
+        raise ValueError(f"{name} has planes of {have} bits, and says that it has codes of {bits}")
 
 
-def _codes_of(planes: list[Any]) -> tuple[int, int]:
+def _codes_of(planes: dict[int, Any]) -> tuple[int, int]:
     """(rows, features) of the codes that planes make."""
-    rows, *others = planes[0].dims
+    width, plane = next(iter(planes.items()))
+    rows, *others = plane.dims
     size = 1
     for one in others:
         size *= one
-    return int(rows), int(size) * 8 // _width(planes[0])
+    return int(rows), int(size) * 8 // width
 
 
 def _chain(node: Any, makers: dict[str, Any]) -> Iterator[Any]:
@@ -184,7 +200,7 @@ def _chain(node: Any, makers: dict[str, Any]) -> Iterator[Any]:
 
 def _is_stored(tensor: Any) -> bool:
     """Whether a constant lies in a file of its own; small ones stand in the graph, and the runtime folds them."""
-    return bool(tensor.external_data)
+    return bool(tensor.external_data) and tensor.data_location == _EXTERNAL
 
 
 def _read(tensor: Any, folder: Path) -> npt.NDArray[np.uint8]:
@@ -194,13 +210,17 @@ def _read(tensor: Any, folder: Path) -> npt.NDArray[np.uint8]:
     place = {entry.key: entry.value for entry in tensor.external_data}
     rows, *others = tensor.dims
     count = int(rows * np.prod(others))
+    if count < 1 or int(place.get("length", count)) != count:
+        raise ValueError(f"{tensor.name} has the shape {list(tensor.dims)} and {place.get('length')} bytes")
     values = np.fromfile(folder / place["location"], np.uint8, count=count, offset=int(place.get("offset", 0)))
+    if len(values) != count:
+        raise ValueError(f"{place['location']} ends before {tensor.name} does: {len(values)} of {count} bytes")
     return values.reshape(rows, -1)
 
 
 def _declare(tensor: Any, name: str, value: npt.NDArray[np.uint8]) -> None:
     """Make a constant that will be handed over of an empty one."""
-    tensor.name, tensor.data_type, tensor.data_location = name, 2, 1  # UINT8, EXTERNAL
+    tensor.name, tensor.data_type, tensor.data_location = name, _UINT8, _EXTERNAL
     tensor.dims.extend(value.shape)
     for key, entry in (("location", _LOCATION), ("offset", "0"), ("length", str(value.nbytes))):
         item = tensor.external_data.add()

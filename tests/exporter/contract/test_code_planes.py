@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.contract.code_planes import PLANES, can_store, join_planes, pack_plane
+from jisu.exporter.contract.code_planes import PLANES, can_store, join_planes, pack_plane, plane_width
 
 
 def test_planes_by_hand():
@@ -34,3 +34,10 @@ def test_planes_that_do_not_belong_together_are_refused():
 def test_a_row_that_ends_within_a_byte_of_a_plane_cannot_be_stored():
     assert can_store(24)
     assert not can_store(20)
+
+
+def test_a_plane_is_known_by_the_end_of_its_name():
+    assert plane_width("trunk.planes.0.q.weight.codes.plane4") == 4
+    assert plane_width("w.codes.plane2.128") == 2
+    for name in ("trunk.planes.0.q.weight", "x.plane4.q", "x.plane8", "shift_by_4", ""):
+        assert plane_width(name) is None

@@ -124,3 +124,19 @@ def test_codes_that_are_put_together_from_planes_are_cut_as_planes(tmp_path, mon
     assert len(planes) == 2 * len(row_bounds(ROWS, FEATURES))
     assert max(planes.values()) == 64
     np.testing.assert_allclose(run(model, tmp_path), whole, atol=1e-5)
+
+
+def test_what_two_matmuls_read_is_cut_once(tmp_path, monkeypatch):
+    model = read_graph(saved(tmp_path / "model.onnx", bits=8, half_scales=True))
+    node = next(node for node in model.graph if node.op_type == "MatMulNBits")
+    again = ir.node("MatMulNBits", node.inputs, domain=node.domain)
+    again.attributes.update(node.attributes)
+    total = ir.node("Add", [node.outputs[0], again.outputs[0]])
+    total.outputs[0].type, total.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
+    model.graph.insert_after(node, [again, total])
+    model.graph.outputs[0] = total.outputs[0]
+    total.outputs[0].name, again.outputs[0].name = "sum", "again"
+    whole = run(model, tmp_path)
+    monkeypatch.setattr(product_pieces, "PIECE_BYTES", 64 * FEATURES * 4)
+    assert cut_products(model.graph) == 2
+    np.testing.assert_allclose(run(model, tmp_path), whole, atol=1e-5)

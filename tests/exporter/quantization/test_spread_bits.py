@@ -83,12 +83,35 @@ def test_an_embedding_gets_the_bits_between_and_what_it_leaves_goes_to_layers():
         Matrix(name=name, rows=128, features=64, embedding=True, storage=9) for name in ("embed_tokens", "lm_head")
     ]
     own = {**three("down").formats, "embed_tokens": MANY, "lm_head": MANY}
-    actual, _ = respread(replace(three("down"), formats=own), units_of_three(0.3, 0.1, 0.2), MATRICES, tables)
+    before, costs = replace(three("down"), formats=own), units_of_three(0.3, 0.1, 0.2)
+    actual, record = respread(before, costs, MATRICES, tables, table_cost=0.01)
     assert (actual.formats["embed_tokens"], actual.formats["lm_head"]) == (BETWEEN, BETWEEN)
     # 128 rows of 64 codes with two bits less each are 2 kB, counted once: two bits more for all four layers.
     assert {actual.formats[name] for name in MATRICES} == {BETWEEN}
+    assert record["expected_kl"] == pytest.approx(0.6 / 9 + 0.01)
     kept = replace(three("down"), formats={**own, "embed_tokens": None, "lm_head": None})
-    assert respread(kept, units_of_three(0.3, 0.1, 0.2), MATRICES, tables)[0].formats["lm_head"] is None
+    assert respread(kept, costs, MATRICES, tables, table_cost=0.0)[0].formats["lm_head"] is None
+    for cost in (0.2, None):  # more than the layers win by it, or nobody knows
+        assert respread(before, costs, MATRICES, tables, table_cost=cost)[0].formats["lm_head"] == MANY
+
+
+def test_what_fewer_bits_cost_an_output_projection_is_what_the_logits_diverge_by(source):
+    weight = source.module.lm_head.weight.detach().numpy()
+    entering = np.random.default_rng(0).normal(size=(64, weight.shape[1])).astype(np.float32)
+    form = WeightFormat(bits=6, block_size=64, symmetric=True)
+    rounded = round_weight(source.module, "lm_head", form).dequantize()
+
+    def log_softmax(matrix):
+        logits = (entering @ matrix.T).astype(np.float64)
+        return (
+            logits
+            - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
+            - logits.max(1, keepdims=True)
+        )
+
+    own, other = log_softmax(weight), log_softmax(rounded)
+    divergence = (np.exp(own) * (own - other)).sum(1).mean()
+    assert module._table_cost(source, "lm_head", form, entering) == pytest.approx(divergence / 3, rel=1e-3)
 
 
 @pytest.fixture(scope="module")

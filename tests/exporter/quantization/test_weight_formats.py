@@ -112,21 +112,19 @@ def test_without_text_a_file_that_can_hold_6_bits_has_them_but_for_the_smallest_
     assert finer_without_text(choice, matrices) == choice
 
 
-def test_with_text_two_thirds_of_the_longest_have_them_until_the_text_has_said_which():
+def test_with_text_the_longest_have_them_until_the_text_has_said_which():
     layers = [
         Matrix(name=f"layers.{i}.{name}", rows=8, features=features, embedding=False, storage=i * 999 + features)
         for i in range(16)
         for name, features in (("up", 256), ("down", 512))
     ]
     choice = choose_formats(layers, precision_named("int4"))
-    assert [i for i in range(16) if choice.formats[f"layers.{i}.down"].bits == 4] == [2, 5, 8, 11]
-    every = choose_formats(layers, replace(precision_named("int4"), outer=3)).formats
-    assert all(every[f"layers.{i}.down"].bits == 8 for i in range(16))
+    assert all(choice.formats[f"layers.{i}.down"].bits == 8 for i in range(16))
     few, many = choice.spread
     assert (few.bits, few.block_size, many.bits, many.block_size) == (4, 32, 8, 64)
     narrow = choose_formats(layers, precision_named("int4"), stored_bits=True)
     assert [(form.bits, form.block_size) for form in narrow.spread] == [(4, 32), (6, 64), (8, 64)]
-    assert narrow.formats == choice.formats
+    assert [i for i in range(16) if narrow.formats[f"layers.{i}.down"].bits == 4] == [2, 5, 8, 11]
     few, many = choose_formats(layers, precision_named("int4"), block_size=16, symmetric=True).spread
     assert few.block_size == many.block_size == 16
     assert few.symmetric

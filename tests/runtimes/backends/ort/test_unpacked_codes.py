@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from jisu.exporter.contract.code_planes import UNPACKS
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 from jisu.exporter.graph.weights_file import save_graph
@@ -105,6 +106,67 @@ def test_planes_that_do_not_belong_together_are_refused(graph):
     graph.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="cannot open"):
         open_session(graph, threads=1)
+
+
+def changed(graph, change):
+    """The file with its planes of 4 bits changed."""
+    model = onnx.load(graph, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("plane4"):
+            change(tensor)
+    graph.write_bytes(model.SerializeToString())
+    return graph
+
+
+def set_entry(tensor, key, value):
+    for entry in tensor.external_data:
+        if entry.key == key:
+            entry.value = value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plane: set_entry(plane, "offset", str(1 << 40)),
+        lambda plane: set_entry(plane, "length", "1"),
+        lambda plane: plane.dims.__setitem__(0, 0),
+        lambda plane: setattr(plane, "name", "other"),
+    ],
+    ids=["beyond the file", "of one byte", "of no rows", "called something else"],
+)
+def test_planes_that_are_not_all_there_are_refused(graph, change):
+    with pytest.raises(InputError, match="cannot open"):
+        open_session(changed(graph, change), threads=1)
+
+
+def test_other_bits_than_the_planes_have_are_refused(graph):
+    model = onnx.load(graph, load_external_data=False)
+    for node in model.graph.node:
+        for entry in node.metadata_props:
+            if entry.key == UNPACKS:
+                entry.value = "x"
+    graph.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="says that it has codes of x"):
+        open_session(graph, threads=1)
+
+
+def test_a_folder_of_links_as_a_hub_cache_has_them_is_opened(graph, tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for number, name in enumerate(("model.onnx", "model.onnx.data")):
+        (tmp_path / name).rename(blobs / f"{number}")
+        (snapshot / name).symlink_to(f"../../blobs/{number}")
+    session = open_session(snapshot / "model.onnx", threads=1)
+    assert session.run(None, FEEDS)[1].shape == (2, 3, ROWS)
+
+
+def test_constants_that_only_an_output_reads_stay(graph):
+    model = onnx.load(graph, load_external_data=False)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.arange(3, dtype=np.int64), "three"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("three", onnx.TensorProto.INT64, [3]))
+    graph.write_bytes(model.SerializeToString())
+    assert open_session(graph, threads=1).run(["three"], FEEDS)[0].tolist() == [0, 1, 2]
 
 
 def test_a_graph_without_planes_is_opened_as_it_is(tmp_path, monkeypatch):
