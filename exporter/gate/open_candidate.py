@@ -5,6 +5,7 @@ The arrow points from runtimes to exporter; verifying what users will run is the
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
         options.add_session_config_entry(_ROUNDS_INPUTS, "1")
         proto = ir.to_proto(graph)
         room = unpack_codes(proto, artifact.folder, options)
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=[PROVIDER])
+        with contextlib.nullcontext() if room is None else room.given_back():
+            session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=[PROVIDER])
         if room is not None:
             hold_room(session, room)
         return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def open_session(
         options.profile_file_prefix = str(profile)
     try:
         unpacked = read_unpacked(graph, options)
-        with in_huge_pages():
+        with in_huge_pages(), contextlib.nullcontext() if unpacked is None else unpacked[1].given_back():
             session = onnxruntime.InferenceSession(
                 str(graph) if unpacked is None else unpacked[0],
                 options,

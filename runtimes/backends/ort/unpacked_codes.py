@@ -10,6 +10,7 @@ import contextlib
 import mmap
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 # A file that is not there: what it would hold is handed over.
 _LOCATION = "unpacked"
 _ALIGNMENT = 64
+_GIVEN_BACK_SECONDS = 0.1
 # onnx.proto: TensorProto.DataType and TensorProto.DataLocation.
 _UINT8, _EXTERNAL = 2, 1
 
@@ -53,6 +55,24 @@ class Room:
         """Leave in the file alone what nobody reads now; what is not in one stays."""
         if self._in_file and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+    @contextlib.contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Give back again and again while somebody else reads, as a session that opens reads all codes once."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_GIVEN_BACK_SECONDS):
+                self.give_back()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.give_back()
 
 
 def read_unpacked(graph: Path, options: Any) -> tuple[bytes, Room] | None:
@@ -123,6 +143,7 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
     for (name, bits, planes), (rows, features) in zip(packed, sizes, strict=True):
         parts = {width: _read(plane, folder) for width, plane in planes.items()}
         joined[name] = join_planes(parts, bits=bits, out=room.take(rows, features))
+        room.give_back()
     codes: dict[str, npt.NDArray[np.uint8]] = {}
     for node in graph.node:
         source = joined.get(node.input[0]) if node.input else None
@@ -147,9 +168,8 @@ def unpack_codes(model: Any, folder: Path, options: Any) -> Room | None:
 
 
 def hold_room(session: Any, room: Room) -> None:
-    """Let what a session reads live as long as it does, and give back what it does not read."""
+    """Let what a session reads live as long as it does."""
     session.jisu_codes = room
-    room.give_back()
 
 
 def _map_file(size: int) -> mmap.mmap | None:
