@@ -68,6 +68,7 @@ EXCEPTIONS = {
         # A graph that is no artifact: the candidate's without the rounding of what goes into its matmuls.
         "runtimes.backends.forks",
         "runtimes.backends.ort.session",
+        "runtimes.backends.ort.unpacked_codes",
         "runtimes.backends.ort_cpu.backend",
         "runtimes.backends.row_lengths",
         # Prompts with images are made by what users make them with.
