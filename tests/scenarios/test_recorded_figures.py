@@ -110,6 +110,15 @@ def test_what_8_bits_buy_is_what_was_recorded() -> None:
     assert round(sum(expected["by_layer"][:5]) / expected["sum"], 1) == 0.3
 
 
+def test_what_the_gate_says_of_6_bits_is_what_was_recorded() -> None:
+    rows = json.loads((RESULTS / "int4-six-bits.json").read_text(encoding="utf-8"))["rows"]
+    page = text_of("docs/precision.md")
+    for name, row in rows.items():
+        assert max(row["domains"].values()) == row["worst_kl"] == row["domains"][row["worst_domain"]]
+        worst = f"{row['worst_kl']:.4f} ({row['worst_domain'].capitalize()})"
+        assert f"| {name} | {row['bytes'] / 1e6:.1f} MB | {worst} | {row['mean_kl']:.4f} |" in page
+
+
 def test_what_auto_round_gives_is_what_was_measured() -> None:
     rows = json.loads((RESULTS / "weight-formats.json").read_text(encoding="utf-8"))["rows"]
     row = rows["weights of auto-round-b32-50-steps"]
