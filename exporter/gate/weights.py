@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.integer_difference import dequantized, first_difference
-from jisu.exporter.gate.product_pieces import BY_ROW, row_bounds, rows_of
+from jisu.exporter.gate.product_pieces import row_bounds
 from jisu.exporter.gate.result import Check
-from jisu.exporter.graph.code_planes import are_planes, rows_of_planes
+from jisu.exporter.gate.single_node import Floats, NodeRunner, run_node, stored_constant
 from jisu.exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ _BIAS = 6  # input of MatMulIntegerToFloat
 _ROWS = 4096  # of a weight, compared at once
 # Operators that nobody but our own passes makes.
 _OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
-
-Floats = npt.NDArray[np.float32]
 
 
 def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encoder: Path | None = None) -> Check:
@@ -94,14 +92,14 @@ def _difference(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str])
     features = parts[0].codes.shape[1]
     try:
         if node.op_type == "MatMulNBits":
-            run = _Runner(node, {0: np.zeros((1, features), np.float32)}, attributes={"accuracy_level": 1})
+            run = NodeRunner(node, {0: np.zeros((1, features), np.float32)}, attributes={"accuracy_level": 1})
             actual = dequantized(lambda probe: run({0: probe}), features)
         elif node.op_type == "GatherBlockQuantized":
             rows = np.arange(len(parts[0].codes), dtype=np.int64)
-            actual = _run(node, {1: rows}, attributes={})
+            actual = run_node(node, {1: rows}, attributes={})
         elif node.op_type == "DequantizeLinear" and not any(map(is_recurrent, names)):
             axis = node.attributes["axis"].as_int()
-            actual = _run(node, {}, attributes={"axis": min(axis, 1)})
+            actual = run_node(node, {}, attributes={"axis": min(axis, 1)})
             actual = actual if actual.shape[1] == features else actual.T
         else:
             return None
@@ -135,7 +133,7 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
     else:
         # Blocks lie along the input features, a scale a row along the others: axis 0 of [K, N], axis 1 of [N, K].
         axis, in_blocks = node.attributes["axis"].as_int(), "block_size" in node.attributes
-        actual = _run(node, {}, attributes={"axis": min(axis, 1)})
+        actual = run_node(node, {}, attributes={"axis": min(axis, 1)})
         expected = [_stored_values(part) for part in parts]
         yield from _each(actual.T if (axis == 0) == in_blocks else actual, expected, names)
 
@@ -149,15 +147,15 @@ def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[
         stored = node.inputs[1]
         assert stored is not None
         meant = [(bound or 0) * part.dequantize().sum(axis=1, keepdims=True, dtype=np.float64) for part in parts]
-        yield from _each(_constant(stored).numpy()[:, None], meant, names)
+        yield from _each(stored_constant(stored).numpy()[:, None], meant, names)
     elif node.op_type == "Mul":
         stored = node.inputs[1]
         assert stored is not None
-        scales = _constant(stored).numpy()[:, None]
+        scales = stored_constant(stored).numpy()[:, None]
         yield from _each(scales, [part.scales[:, None] for part in parts], names)
     elif node.op_type == "DequantizeLinear":
         weights = [replace(part, channel_scales=None).dequantize() for part in parts]
-        yield from _each(_run(node, {}, attributes={}).T, weights, names)
+        yield from _each(run_node(node, {}, attributes={}).T, weights, names)
     else:
         zero, scale = (_UNSIGNED_MIDDLE, 1.0) if fixed is None else (fixed.as_unsigned().zero_point, fixed.scale)
         if bound is not None:
@@ -166,7 +164,7 @@ def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[
         feeds: dict[int, npt.NDArray[Any]] = {0: codes}
         if node.inputs[_BIAS:]:
             feeds[_BIAS] = np.zeros(sum(len(part.codes) for part in parts), np.float32)
-        actual = _run(node, feeds, attributes={})
+        actual = run_node(node, feeds, attributes={})
         sums = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - zero) for part in parts]
         if node.op_type == "MatMulIntegerToFloat":
             scaled = [part.scales[:, None].astype(np.float64) * scale for part in parts]
@@ -180,7 +178,7 @@ def _recurrent_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequenc
     scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
     operator = reader if node.op_type == "DequantizeLinear" else reader.outputs[0].consumers()[0]
     assert node.inputs[0] is not None and scales is not None
-    actual = _constant(node.inputs[0]).numpy().astype(np.float32) * _constant(scales).numpy()
+    actual = stored_constant(node.inputs[0]).numpy().astype(np.float32) * stored_constant(scales).numpy()
     yield from _stacked_errors(actual, operator.op_type, parts, names)
 
 
@@ -219,7 +217,7 @@ def _product_errors(
     rows = node.attributes["N"].as_int()
     product = np.concatenate(
         [
-            _Runner(node, {0: probe}, attributes={"accuracy_level": 1, "N": stop - start}, rows=(start, stop))(
+            NodeRunner(node, {0: probe}, attributes={"accuracy_level": 1, "N": stop - start}, rows=(start, stop))(
                 {0: probe}
             )
             for start, stop in row_bounds(rows, features)
@@ -240,7 +238,7 @@ def _product_errors(
 
 def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tuple[float, str]]:
     for first, last in row_bounds(*part.codes.shape):
-        run = _Runner(node, {1: np.zeros(1, np.int64)}, attributes={}, rows=(first, last))
+        run = NodeRunner(node, {1: np.zeros(1, np.int64)}, attributes={}, rows=(first, last))
         for start in range(first, last, _ROWS):
             stop = min(start + _ROWS, last)
             expected = _stored_values(part.rows(start, stop))
@@ -276,128 +274,3 @@ def _worst(errors: npt.NDArray[Any], name: str, *, first_row: int = 0) -> tuple[
     errors = np.where(np.isnan(errors), np.inf, errors)
     row = int(errors.max(axis=0).argmax())
     return float(errors.max()), f"row {first_row + row} of {name}"
-
-
-def _run(node: ir.Node, fed: dict[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> Floats:
-    return _Runner(node, fed, attributes=attributes)(fed)
-
-
-class _Runner:
-    """One node of the file as a model of its own: the inputs in ``fed`` are fed, all others are its constants.
-
-    Args:
-        rows: of its constants, where they have a row for each row of a weight; None for all of them.
-    """
-
-    def __init__(
-        self,
-        node: ir.Node,
-        fed: Mapping[int, npt.NDArray[Any]],
-        *,
-        attributes: dict[str, int],
-        rows: tuple[int, int] | None = None,
-    ) -> None:
-        import onnx
-        import onnx_ir as ir
-
-        from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
-        from jisu.exporter.graph.match import sizes_of
-
-        onnxruntime = import_onnxruntime()
-
-        inputs: list[ir.Value | None] = []
-        initializers: list[ir.Value] = []
-        before: list[ir.Node] = []
-        for index, value in enumerate(node.inputs):
-            if value is None:
-                inputs.append(None)
-            elif index in fed:
-                kind = ir.DataType.from_numpy(fed[index].dtype)
-                inputs.append(ir.Value(name=f"input_{index}", type=ir.TensorType(kind)))
-            elif are_planes(value):
-                made, planes, codes = _codes_of_planes(value, rows=rows, count=_count_rows(node))
-                before += made
-                initializers += planes
-                inputs.append(codes)
-            else:
-                tensor = _constant(value)
-                if rows is not None and (node.op_type != "MatMulNBits" or index in BY_ROW):
-                    tensor = rows_of(tensor, *rows, rows=_count_rows(node), name=f"constant_{index}")
-                constant = ir.Value(
-                    name=f"constant_{index}",
-                    type=ir.TensorType(tensor.dtype),
-                    shape=ir.Shape(sizes_of(tensor)),
-                    const_value=tensor,
-                )
-                inputs.append(constant)
-                initializers.append(constant)
-        kept = {name: item for name, item in node.attributes.items() if name not in attributes}
-        changed = [ir.AttrInt64(name, value) for name, value in attributes.items()]
-        alone = ir.Node(node.domain, node.op_type, inputs, [*kept.values(), *changed], num_outputs=1)
-        output = alone.outputs[0]
-        kind = ir.DataType.INT32 if node.op_type == "MatMulInteger" else ir.DataType.FLOAT
-        output.name, output.type = "output", ir.TensorType(kind)
-        graph = ir.Graph(
-            [value for value in inputs if value is not None and value.producer() is None and value not in initializers],
-            [output],
-            nodes=[*before, alone],
-            initializers=initializers,
-            opset_imports={"": 24, "com.microsoft": 1},
-        )
-        proto = ir.to_proto(ir.Model(graph, ir_version=10))
-        assert isinstance(proto, onnx.ModelProto)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def __call__(self, fed: Mapping[int, npt.NDArray[Any]]) -> Floats:
-        result: Floats = self._session.run(None, {f"input_{index}": array for index, array in fed.items()})[0]
-        return result
-
-
-def _count_rows(node: ir.Node) -> int:
-    """Rows of the weight that a node reads."""
-    if node.op_type == "MatMulNBits":
-        return node.attributes["N"].as_int()
-    scales = node.inputs[2]  # an embedding's, one row for each of its own
-    assert scales is not None
-    return int(_constant(scales).shape[0])  # type: ignore[arg-type]
-
-
-def _codes_of_planes(
-    value: ir.Value, *, rows: tuple[int, int] | None, count: int
-) -> tuple[list[ir.Node], list[ir.Value], ir.Value]:
-    """`rows_of_planes` of some rows or all, their constants in memory."""
-    first, last = rows or (0, count)
-
-    def some(plane: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
-        return _in_memory(rows_of(plane, first, last, rows=count, name=name))
-
-    return rows_of_planes(value, some)
-
-
-def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """A model that is handed over as bytes has no folder that its weights could lie in."""
-    import onnx_ir as ir
-
-    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-
-
-def _constant(value: ir.Value) -> ir.TensorProtocol:
-    """A constant, or the one behind a `Gather` of its rows, an `Identity`, or a `Cast`, which is carried out."""
-    import onnx_ir as ir
-
-    producer = value.producer()
-    if producer is not None and producer.inputs[0] is not None:
-        value = producer.inputs[0]
-    stored = value.const_value
-    assert stored is not None, f"{value.name} is no constant"
-    if producer is not None and producer.op_type == "Cast":
-        wide = ir.DataType(producer.attributes["to"].as_int())
-        return ir.Tensor(stored.numpy().astype(wide.numpy()), dtype=wide)
-    if stored.dtype == ir.DataType.FLOAT16:  # scales of a graph computed in half: every one of them is exact
-        return ir.Tensor(stored.numpy().astype(np.float32), dtype=ir.DataType.FLOAT)
-    return _in_memory(stored)

@@ -10,8 +10,9 @@ projections twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
@@ -105,9 +106,10 @@ def spread_bits(
         rounded: codes of all layers in few bits, by parameter name.
         finer: those in the bits `between`.
     """
-    matrices = _spread_matrices(source, choice)
+    assert choice.spread is not None
+    matrices, codes = _spread_matrices(source, choice), [rounded, finer or {}][: len(choice.spread) - 1]
     try:
-        units, table_cost = _measure(source, choice, matrices, data, rounded, finer or {})
+        units, table_cost = measure_units(source, choice, matrices, data, codes)
     except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
         note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
         return replace(choice, notes=(*choice.notes, note)), {}
@@ -128,27 +130,16 @@ def measure_units(
     choice: FormatChoice,
     matrices: Mapping[str, Matrix],
     data: CalibrationData,
-    rounded: Mapping[str, BlockQuantized],
-    finer: Mapping[str, BlockQuantized] | None = None,
-) -> list[Unit]:
-    """What few and many bits cost, of all layers that the calibration text reaches once.
+    codes: Sequence[Mapping[str, BlockQuantized]],
+) -> tuple[list[Unit], float | None]:
+    """(all layers that the calibration text reaches once, what the bits between cost in the embedding).
+
+    The latter is None where that cannot be told.
 
     Args:
         matrices: linear layers within the decoder's, by name.
-        rounded, finer: see `spread_bits`.
+        codes: by parameter name, of each of `FormatChoice.spread` but the last, which is rounded to the nearest.
     """
-    return _measure(source, choice, matrices, data, rounded, finer or {})[0]
-
-
-def _measure(
-    source: Source,
-    choice: FormatChoice,
-    matrices: Mapping[str, Matrix],
-    data: CalibrationData,
-    rounded: Mapping[str, BlockQuantized],
-    finer: Mapping[str, BlockQuantized],
-) -> tuple[list[Unit], float | None]:
-    """(units, what the bits between cost in the embedding); None where that cannot be told."""
     assert choice.spread is not None
     from jisu.calibration.expected_divergence import observe
     from jisu.calibration.text.mixture import take_turns
@@ -161,15 +152,13 @@ def _measure(
     observed = observe(source.module, next(iter(decoder_layers(source))), names, chosen, tokens=TOKENS)
     seen = [one for one in observed if output not in one.names]
     calls = [name for one in seen for name in one.names]
-    by_text = (rounded, *([finer] if len(choice.spread) > 2 else []))
     units = []
     for one in seen:
-        parameters = [f"{name}.weight" for name in one.names]
-        if all(calls.count(name) == 1 for name in one.names) and all(
-            set(parameters) <= set(codes) for codes in by_text
-        ):
-            costs = [_by_text(source, one, codes) for codes in by_text]
-            units.append(Unit(names=one.names, costs=(*costs, _to_nearest(source, one, choice.spread[-1]))))
+        parameters = {f"{name}.weight" for name in one.names}
+        known = all(calls.count(name) == 1 for name in one.names) and all(parameters <= set(part) for part in codes)
+        if known:
+            ways = [*(partial(_rounded_before, part) for part in codes), partial(_to_nearest, choice.spread[-1])]
+            units.append(Unit(names=one.names, costs=tuple(_cost(source, one, way) for way in ways)))
     entering = next((one.rows for one in observed if output is not None and one.names == (output,)), None)
     cost = None if output is None or entering is None else _table_cost(source, output, choice.spread[1], entering)
     return units, cost
@@ -280,22 +269,24 @@ def _finer_tables(choice: FormatChoice, tables: Sequence[Matrix]) -> dict[str, W
     return finer
 
 
-def _by_text(source: Source, seen: SeenInput, codes: Mapping[str, BlockQuantized]) -> float:
+def _cost(source: Source, seen: SeenInput, rounded: Callable[[str, Floats], Floats]) -> float:
+    """What it costs to compute with rounded weights: ``rounded`` has them by a layer's name and its weight."""
     weights = {name: _weight(source, name) for name in seen.names}
-    cost = seen.divergence([codes[f"{name}.weight"].dequantize() - weight for name, weight in weights.items()])
+    cost = seen.divergence([rounded(name, weight) - weight for name, weight in weights.items()])
     source.count_read(sum(weight.nbytes for weight in weights.values()))
     return cost
 
 
-def _to_nearest(source: Source, seen: SeenInput, form: WeightFormat) -> float:
+def _rounded_before(codes: Mapping[str, BlockQuantized], name: str, weight: Floats) -> Floats:
+    return codes[f"{name}.weight"].dequantize()
+
+
+def _to_nearest(form: WeightFormat, name: str, weight: Floats) -> Floats:
+    """The weight itself where no block size divides it: such a layer is in no choice."""
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
-    fitted = fit_block_size(form, seen.rows.shape[1])
-    if fitted is None:
-        return 0.0
-    weights = [(name, _weight(source, name)) for name in seen.names]
-    rounded = [round_to_nearest(weight, fitted.to_block_format(), layer=name) for name, weight in weights]
-    return seen.divergence([part.dequantize() - weight for part, (_, weight) in zip(rounded, weights, strict=True)])
+    fitted = fit_block_size(form, weight.shape[1])
+    return weight if fitted is None else round_to_nearest(weight, fitted.to_block_format(), layer=name).dequantize()
 
 
 def _weight(source: Source, name: str) -> Floats:

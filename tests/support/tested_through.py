@@ -32,6 +32,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/shown/recording_reader.py",
     ),
     "exporter/gate/test_hearing.py": ("exporter/gate/shown.py",),
+    "exporter/gate/test_weights.py": ("exporter/gate/single_node.py",),
     "exporter/sources/test_image_ways.py": (
         "runtimes/images/best_resolution.py",
         "runtimes/images/patches.py",

@@ -74,6 +74,16 @@ class Draft:
         return ir.Model(graph, ir_version=11)
 
 
+def tied_embedding(draft: Draft, table: np.ndarray) -> tuple[ir.Value, ir.Value]:
+    """Rows of a table [V, C] that ``ids`` name, and the product of ``x`` with all of them: one weight, ``w``."""
+    count, features = table.shape
+    ids, x = draft.input("ids", "B", "T", dtype=ir.DataType.INT64), draft.input("x", "B", "T", features)
+    weight = draft.weight(table, "w")
+    rows = draft.op("Gather", weight, ids, dims=["B", "T", features], axis=0)
+    turned = draft.op("Transpose", weight, dims=[features, count], perm=[1, 0])
+    return rows, draft.op("MatMul", x, turned, dims=["B", "T", count])
+
+
 def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """All outputs on ONNX Runtime without its own fusions, by name."""
     import onnxruntime

@@ -14,7 +14,7 @@ from jisu.exporter.passes.lower_quantized_embedding import lower_quantized_embed
 from jisu.exporter.passes.pack_narrow_codes import count_places, pack_narrow_codes
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from jisu.exporter.passes.store_half_scales import store_half_scales
-from tests.exporter.passes.draft import Draft, copied, noise, run, signature_names
+from tests.exporter.passes.draft import Draft, copied, noise, run, signature_names, tied_embedding
 from tests.exporter.passes.test_quantize_weights import projection
 
 ROWS, FEATURES = 64, 256
@@ -93,11 +93,8 @@ def test_a_short_last_block_is_packed_with_its_padding():
 
 def test_a_table_that_is_read_twice_is_stored_once():
     table, draft = noise(ROWS, FEATURES), Draft()
-    ids, x = draft.input("ids", "B", "T", dtype=ir.DataType.INT64), draft.input("x", "B", "T", FEATURES)
-    weight = draft.weight(table, "w")
-    rows = draft.op("Gather", weight, ids, dims=["B", "T", FEATURES], axis=0)
-    turned = draft.op("Transpose", weight, dims=[FEATURES, ROWS], perm=[1, 0])
-    model = draft.model(rows=rows, y=draft.op("MatMul", x, turned, dims=["B", "T", ROWS]))
+    rows, product = tied_embedding(draft, table)
+    model = draft.model(rows=rows, y=product)
     integers = {"w": rounded(table, 6)}
     quantize_weights(model.graph, quantized=integers, target="ort-cpu")
     lower_matmul_nbits(model.graph)

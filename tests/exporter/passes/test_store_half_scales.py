@@ -12,7 +12,7 @@ from jisu.exporter.passes.quantize_weights import quantize_weights
 from jisu.exporter.passes.recipes import RECIPES
 from jisu.exporter.passes.store_half_scales import count_places, store_half_scales
 from jisu.exporter.quantization.weight_formats import scale_bytes
-from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
+from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names, tied_embedding
 from tests.exporter.passes.test_quantize_weights import FORMATS, IDS, projection, quantized
 
 ROWS, FEATURES = 64, 256
@@ -75,11 +75,8 @@ def test_scales_of_a_few_blocks_stay():
 
 def test_a_table_that_is_read_twice_is_cast_once():
     table, draft = noise(ROWS, FEATURES), Draft()
-    ids, x = draft.input("ids", "B", "T", dtype=ir.DataType.INT64), draft.input("x", "B", "T", FEATURES)
-    weight = draft.weight(table, "w")
-    rows = draft.op("Gather", weight, ids, dims=["B", "T", FEATURES], axis=0)
-    turned = draft.op("Transpose", weight, dims=[FEATURES, ROWS], perm=[1, 0])
-    model = draft.model(rows=rows, y=draft.op("MatMul", x, turned, dims=["B", "T", ROWS]))
+    rows, product = tied_embedding(draft, table)
+    model = draft.model(rows=rows, y=product)
     form = next(form for form in FORMATS if form.bits == 8)
     quantize_weights(model.graph, quantized={"w": round_scales(quantized(table, form))}, target="ort-cpu")
     lower_matmul_nbits(model.graph)

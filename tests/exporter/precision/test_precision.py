@@ -2,8 +2,18 @@ from __future__ import annotations
 
 import pytest
 
+from jisu.calibration.weights import formats
+from jisu.exporter.contract.code_planes import PLANES
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.precision.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target, without_text
+from jisu.exporter.precision.precision import (
+    PRECISIONS,
+    ROW,
+    STORED_BITS,
+    RowFormat,
+    WeightFormat,
+    for_target,
+    without_text,
+)
 from jisu.exporter.request import ExportRequest
 
 
@@ -46,3 +56,7 @@ def test_half_precisions_are_the_same_everywhere():
 def test_zero_points_for_tensorrt_are_refused_at_once(tmp_path):
     with pytest.raises(InputError, match="no weights with zero points.*Leave --asymmetric out"):
         ExportRequest(checkpoint="x", out=tmp_path, target="tensorrt", precision="int4", symmetric=False)
+
+
+def test_files_hold_the_bits_that_calibration_rounds_to_and_precisions_speak_of():
+    assert STORED_BITS == formats.STORED_BITS == tuple(PLANES)

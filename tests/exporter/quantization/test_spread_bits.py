@@ -140,7 +140,7 @@ def rounded(source, by_shape):
 
 def test_layers_are_measured_and_more_bits_cost_less(source, data, by_shape, rounded):
     layers = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
-    measured = measure_units(source, by_shape, layers, data, rounded)
+    measured, _ = measure_units(source, by_shape, layers, data, [rounded])
     assert sorted(name for unit in measured for name in unit.names) == sorted(layers)
     assert all(many < few / 20 for few, many in (unit.costs for unit in measured))
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import builtins
 import gc
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -21,7 +22,7 @@ from jisu.exporter.passes.quantize_weights import quantize_weights
 from jisu.runtimes.backends.ort import unpacked_codes
 from jisu.runtimes.backends.ort.session import open_session
 from jisu.runtimes.backends.ort.unpacked_codes import Room, read_unpacked
-from tests.exporter.passes.draft import Draft, noise
+from tests.exporter.passes.draft import Draft, noise, tied_embedding
 from tests.exporter.passes.test_pack_narrow_codes import FEATURES, FEEDS, ROWS, rounded
 
 
@@ -29,13 +30,11 @@ from tests.exporter.passes.test_pack_narrow_codes import FEATURES, FEEDS, ROWS, 
 def graph(request, tmp_path):
     """A tied embedding of so many bits and a layer of 6, written with their weights beside them."""
     table, layer, draft = noise(ROWS, FEATURES), noise(ROWS, FEATURES), Draft()
-    ids, x = draft.input("ids", "B", "T", dtype=ir.DataType.INT64), draft.input("x", "B", "T", FEATURES)
-    weight = draft.weight(table, "w")
-    rows = draft.op("Gather", weight, ids, dims=["B", "T", FEATURES], axis=0)
-    turned = draft.op("Transpose", weight, dims=[FEATURES, ROWS], perm=[1, 0])
+    rows, product = tied_embedding(draft, table)
+    x = next(value for value in draft.inputs if value.name == "x")
     model = draft.model(
         rows=rows,
-        y=draft.op("MatMul", x, turned, dims=["B", "T", ROWS]),
+        y=product,
         z=draft.op("MatMul", x, draft.weight(layer.T, "v"), dims=["B", "T", ROWS]),
     )
     integers = {"w": rounded(table, request.param), "v": rounded(layer, 6)}
@@ -68,6 +67,32 @@ def test_nothing_is_left_to_fold(graph):
     model = onnx.ModelProto.FromString(data)
     assert {node.op_type for node in model.graph.node} == {"GatherBlockQuantized", "MatMulNBits"}
     assert not [tensor.name for tensor in model.graph.initializer if ".plane" in tensor.name or "shift" in tensor.name]
+
+
+def test_what_is_given_back_is_still_there_and_no_longer_in_memory():
+    def resident():
+        fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        return sum(int(fields[name].split()[0]) for name in ("RssFile", "RssShmem")) << 10
+
+    room = Room(32 << 20)
+    codes = room.take(1024, 32 << 10)
+    codes[:] = 7
+    before = resident()
+    with room.given_back():
+        pass
+    assert before - resident() > 24 << 20
+    assert int(codes.min()) == int(codes.max()) == 7
+
+
+def test_codes_are_given_back_while_a_session_opens(monkeypatch):
+    room, times = Room(64), []
+    monkeypatch.setattr(unpacked_codes, "_GIVEN_BACK_SECONDS", 0.001)
+    monkeypatch.setattr(Room, "give_back", lambda self: times.append(1))
+    with room.given_back():
+        deadline = time.monotonic() + 10
+        while not times and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert times, "before the session is open"
 
 
 def full(*_):
