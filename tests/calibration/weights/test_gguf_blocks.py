@@ -94,3 +94,8 @@ def test_wide_codes_are_the_same_numbers():
     wide = widen(blocks_to_quantized("Q4_0", raw, values, layer="w"))
     assert wide.format.bits == 8
     assert np.array_equal(wide.dequantize(), values)
+
+
+def test_integers_have_as_many_bits_as_their_type():
+    bits = {name: layout.format.bits for name, layout in EXACT.items()}
+    assert (bits["Q4_0"], bits["Q5_0"], bits["Q6_K"], bits["Q8_0"]) == (4, 5, 6, 8)

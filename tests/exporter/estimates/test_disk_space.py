@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.estimates import disk_space as room
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
+from jisu.exporter.sources import load_source
 
 SIDE = 64 << 20
 
@@ -45,3 +50,21 @@ def test_too_little_room_is_an_error(tmp_path: Path) -> None:
     require_disk(10, 10, out=tmp_path / "artifact")
     with pytest.raises(InputError, match="too little free space"):
         require_disk(11, 10, out=tmp_path / "artifact")
+
+
+def test_layers_that_text_chooses_bits_for_have_integers_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_source: Path
+) -> None:
+    monkeypatch.setattr(room, "is_large", lambda _: True)
+    source = load_source(tiny_source)
+    matrices = matrices_of(source.module)
+    options: Any = SimpleNamespace(precision=precision_named("int4"))
+
+    def bytes_of(choice: FormatChoice) -> int:
+        prepared: Any = SimpleNamespace(options=options, choice=choice)
+        return disk_space(tmp_path / "artifact", source, prepared, None)[0]
+
+    chosen = choose_formats(matrices, options.precision, stored_bits=True)
+    layers = sum(matrix.elements for matrix in matrices if not matrix.embedding)
+    assert bytes_of(chosen) - bytes_of(choose_formats(matrices, options.precision)) == layers
+    assert bytes_of(replace(chosen, algorithm="rtn")) == bytes_of(chosen) - layers

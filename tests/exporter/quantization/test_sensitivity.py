@@ -66,6 +66,9 @@ def test_a_finished_file_is_only_read(source, data, measured, monkeypatch):
     assert measure_sensitivity(source, data, path=path) == actual
     assert path.read_bytes() == before
     other = measure_sensitivity(source, data, path=path, target="portable")
+    narrow = {"int5", "int6"}
+    assert not any(narrow & {*unit.kl, *unit.bytes} for unit in other.units), "its files hold no such codes"
+    assert all(narrow & set(unit.kl) for unit in actual.units)
     assert other.units[0].bytes["int8"] == other.units[0].elements + 4 * other.units[0].elements // 32
 
 

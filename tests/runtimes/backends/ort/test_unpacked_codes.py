@@ -133,11 +133,11 @@ def test_planes_that_do_not_belong_together_are_refused(graph):
         open_session(graph, threads=1)
 
 
-def changed(graph, change):
-    """The file with its planes of 4 bits changed."""
+def changed(graph, change, planes=("plane4",)):
+    """The file with some of its planes changed."""
     model = onnx.load(graph, load_external_data=False)
     for tensor in model.graph.initializer:
-        if tensor.name.endswith("plane4"):
+        if tensor.name.endswith(tuple(planes)):
             change(tensor)
     graph.write_bytes(model.SerializeToString())
     return graph
@@ -162,6 +162,12 @@ def set_entry(tensor, key, value):
 def test_planes_that_are_not_all_there_are_refused(graph, change):
     with pytest.raises(InputError, match="cannot open"):
         open_session(changed(graph, change), threads=1)
+
+
+def test_planes_that_all_lie_beyond_their_file_are_no_zeros(graph):
+    beyond = changed(graph, lambda plane: set_entry(plane, "offset", str(1 << 40)), ["plane4", "plane2", "plane1"])
+    with pytest.raises(InputError, match="ends before"):
+        open_session(beyond, threads=1)
 
 
 def test_other_bits_than_the_planes_have_are_refused(graph):
