@@ -56,8 +56,8 @@ def sequential_needs(
     widest = 0
     operations, before = 0.0, 0
     for rows, features, copies, share in groups:
-        # X^T X and its mean in float32; damped, inverted, factored and one work copy in float64.
-        hessians = (2 * 4 + 4 * 8) * features * features
+        # X^T X, the same for scaled channels, and the factor in float32; damped, factored and inverted in one float64.
+        hessians = (3 * 4 + 8) * features * features
         # The weight, what is left of it, codes in float32 twice and in uint8, the dequantized result.
         weights = (5 * 4 + 1) * rows * features
         # The sums of experts are collected side by side.

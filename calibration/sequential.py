@@ -250,8 +250,8 @@ def _observe(
         yield GroupStatistics(
             names=tuple(f"{prefix}.{name}" for name in group.names),
             weights=tuple(member.weight.detach().float().numpy() for member in members),
-            hessian=(total.gram / seen).cpu().numpy(),
-            mean_abs=(total.sum_abs / seen).float().cpu().numpy(),
+            hessian=total.gram.div_(seen).cpu().numpy(),
+            mean_abs=total.sum_abs.div_(seen).float().cpu().numpy(),
             tokens=total.tokens,
             feeder=feeders.get(f"{prefix}.{group.names[0]}"),
             routed=routed_as(members[0]) is not None,

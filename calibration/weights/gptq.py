@@ -8,8 +8,9 @@ compensation. Rows are independent, so matrices with one input may be stacked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,12 @@ import numpy.typing as npt
 from jisu.calibration.errors import ActivationError, CalibrationError
 from jisu.calibration.weights.block_scales import encode, full_range, least_error
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats
+
+if TYPE_CHECKING:
+    import torch
+
+# Of an inverse, calculated at once.
+_COLUMNS = 1024
 
 Order = Literal["natural", "blocks", "columns"]
 Hessian = npt.NDArray[np.floating]
@@ -65,15 +72,54 @@ def gptq(
         FormatError: the block size does not divide K.
         ActivationError: the Hessian is not finite or not positive semi-definite.
     """
-    options = options or GptqOptions()
-    rows, features = weight.shape
-    count = block_format.count_blocks(features, layer=layer)
-    width = block_format.width(features)
-    blocks = [slice(start, min(start + width, features)) for start in range(0, count * width, width)]
-    diagonal = np.array(np.diagonal(hessian), dtype=np.float64)
-    columns, sequence = _walk(diagonal, blocks, options.order)
-    factor = inverse_factor(hessian, columns, options.damping, layer=layer)
+    (result,) = gptq_formats(weight, hessian, [block_format], layer=layer, options=options)
+    return result
 
+
+def gptq_formats(
+    weight: Floats,
+    hessian: Hessian,
+    formats: Sequence[BlockFormat],
+    *,
+    layer: str,
+    options: GptqOptions | None = None,
+) -> list[BlockQuantized]:
+    """`gptq` in each of several formats, in their order.
+
+    Neighbours with blocks of one size share the factor, which takes most of the time of layers with many features.
+    """
+    options = options or GptqOptions()
+    features = weight.shape[1]
+    diagonal = np.array(np.diagonal(hessian), dtype=np.float64)
+    results, factored, factor = [], 0, None
+    for block_format in formats:
+        count, width = block_format.count_blocks(features, layer=layer), block_format.width(features)
+        blocks = [slice(start, min(start + width, features)) for start in range(0, count * width, width)]
+        columns, sequence = _walk(diagonal, blocks, options.order)
+        if factor is None or width != factored:
+            factor = None  # before there is another one
+            factored, factor = width, inverse_factor(hessian, columns, options.damping, layer=layer)
+        results.append(_round_columns(weight, factor, columns, sequence, blocks, block_format, options))
+    return results
+
+
+def _round_columns(
+    weight: Floats,
+    factor: Floats,
+    columns: npt.NDArray[np.intp],
+    sequence: list[int],
+    blocks: list[slice],
+    block_format: BlockFormat,
+    options: GptqOptions,
+) -> BlockQuantized:
+    """Round the columns in their order, each error taken up by those to come.
+
+    Args:
+        factor: see `inverse_factor`, for these columns.
+        sequence: of the blocks, see `_walk`.
+    """
+    rows, features = weight.shape
+    count, width = len(blocks), block_format.width(features)
     # One row per column of the weight: what is updated together is contiguous.
     left = np.array(weight.T[columns], dtype=np.float32, order="C")
     codes: Floats = np.empty_like(left)
@@ -128,20 +174,19 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
     """
     import torch
 
-    damped = np.array(hessian[np.ix_(columns, columns)], dtype=np.float64)
-    diagonal = np.diagonal(damped).copy()
-    mean = float(diagonal[diagonal > 0].mean()) if np.any(diagonal > 0) else 1.0
+    # H = U' U'^T with U' upper is the Cholesky factor from the other end, and its inverse the one that is needed.
+    backwards = columns[::-1]
+    damped = hessian[np.ix_(backwards, backwards)].astype(np.float64)
     flat = np.einsum("ii->i", damped)
-    flat[diagonal <= 0] = mean
+    mean = float(flat[flat > 0].mean()) if np.any(flat > 0) else 1.0
+    flat[flat <= 0] = mean
     flat += damping * mean
     try:
         if not np.isfinite(damped).all():
             raise np.linalg.LinAlgError("not finite")
-        # H = U' U'^T with U' upper is the Cholesky factor from the other end, and its inverse the one that is needed.
-        lower = torch.linalg.cholesky(torch.from_numpy(np.ascontiguousarray(damped[::-1, ::-1])))
-        del damped
-        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
-        return np.ascontiguousarray(inverse.numpy()[::-1, ::-1].astype(np.float32))
+        # In place, of the transpose: the same matrix in the order that LAPACK wants, so that there is no second one.
+        lower = torch.from_numpy(damped).mT
+        torch.linalg.cholesky(lower, out=lower)
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise ActivationError(
             f"The statistics of {layer} do not allow GPTQ",
@@ -149,6 +194,20 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
             allowed="a finite, positive semi-definite matrix",
             fix="Collect them again with more text, or raise the damping.",
         ) from error
+    _invert_lower(lower)
+    return np.ascontiguousarray(lower.numpy()[::-1, ::-1], dtype=np.float32)
+
+
+def _invert_lower(lower: torch.Tensor) -> None:
+    """Replace a lower triangular matrix by its inverse, from the last columns to the first."""
+    import torch
+
+    for stop in range(len(lower), 0, -_COLUMNS):
+        start = max(0, stop - _COLUMNS)
+        own = lower[start:stop, start:stop]
+        inverse = torch.linalg.solve_triangular(own, torch.eye(len(own), dtype=lower.dtype), upper=False)
+        lower[stop:, start:stop] = lower[stop:, stop:] @ (lower[stop:, start:stop] @ inverse.neg())
+        lower[start:stop, start:stop] = inverse
 
 
 def _walk(

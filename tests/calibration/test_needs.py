@@ -8,7 +8,7 @@ def test_needs_by_hand() -> None:
     actual = sequential_needs([LayerGroup(2, 4), LayerGroup(3, 2)], layers=10, windows=5, length=2, width=4)
 
     assert actual.disk_bytes == 0
-    assert actual.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8  # states, Hessians and weights of the first group
+    assert actual.memory_bytes == 4 * 10 * 4 + 20 * 16 + 21 * 8  # states, Hessians and weights of the first group
     passes = 2 * 10 * (0 + 8 + 14)  # before the first, before the second, the whole layer
     statistics = 2 * 10 * (16 + 4)
     solving = 4 / 3 * (64 + 8) + 2 * 16 + 3 * 4
@@ -31,7 +31,7 @@ def test_experts_share_the_tokens_of_one_pass_and_each_is_solved() -> None:
     alike = LayerGroup(rows=2, features=4, copies=8, share=0.25)
     actual = sequential_needs([alike], layers=1, windows=5, length=2, width=4)
 
-    assert actual.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8 + 7 * 4 * 16  # the sums of seven more
+    assert actual.memory_bytes == 4 * 10 * 4 + 20 * 16 + 21 * 8 + 7 * 4 * 16  # the sums of seven more
     statistics, layer = 2 * 10 * 2 * 16, 2 * 10 * 16  # two of eight for each token
     solving = 8 * (4 / 3 * 64 + 2 * 16)
     searching = 8 * 20 * 2 * 2 * 16

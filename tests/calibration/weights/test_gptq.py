@@ -6,7 +6,7 @@ import pytest
 
 from jisu.calibration.errors import ActivationError, CalibrationError
 from jisu.calibration.weights.formats import BlockFormat, Floats
-from jisu.calibration.weights.gptq import GptqOptions, Order, gptq, inverse_factor
+from jisu.calibration.weights.gptq import GptqOptions, Order, gptq, gptq_formats, inverse_factor
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 ORDERS: list[Order] = ["natural", "blocks", "columns"]
@@ -148,3 +148,40 @@ def test_statistics_that_are_no_hessian_name_the_layer(damage: float) -> None:
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(CalibrationError, match="damping=0"):
         GptqOptions(damping=0)
+
+
+def test_several_formats_are_each_as_alone_and_share_a_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, weight = correlated_inputs(64), a_weight(24, 64)
+    hessian = inputs.T @ inputs
+    formats = [
+        BlockFormat(bits=bits, block_size=size, symmetric=symmetric)
+        for bits, size, symmetric in ((4, 32, False), (5, 32, True), (6, 32, True), (4, 16, False))
+    ]
+    alone = [gptq(weight, hessian, form, layer="w") for form in formats]
+    factors = []
+    module = "jisu.calibration.weights.gptq"
+
+    def counted(*values: object, **named: object) -> Floats:
+        factors.append(1)
+        return inverse_factor(*values, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(f"{module}.inverse_factor", counted)
+    together = gptq_formats(weight, hessian, formats, layer="w")
+    assert len(factors) == 2
+    for one, other in zip(together, alone, strict=True):
+        assert one.format == other.format
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.scales, other.scales)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 16, 64])
+def test_the_factor_is_that_of_the_inverse_however_many_columns_are_calculated_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jisu.calibration.weights.gptq._COLUMNS", at_once)
+    inputs = correlated_inputs(16).astype(np.float64)
+    hessian, order = inputs.T @ inputs, np.random.default_rng(0).permutation(16)
+    factor = inverse_factor(hessian, order, 0.01, layer="w").astype(np.float64)
+    damped = (hessian + 0.01 * np.diag(hessian).mean() * np.eye(16))[np.ix_(order, order)]
+    np.testing.assert_allclose(factor.T @ factor @ damped, np.eye(16), atol=2e-4)
+    assert np.array_equal(factor, np.triu(factor))
