@@ -9,6 +9,7 @@ sum(g**2) * mean(d**2). Errors of different matrices are taken to be independent
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,24 +54,28 @@ class SeenInput:
 
 def observe(
     model: torch.nn.Module,
-    first: torch.nn.Module,
+    layers: Sequence[torch.nn.Module],
     names: Sequence[str],
     windows: Sequence[TokenIds],
     *,
     tokens: int,
     seed: int = 0,
+    put_aside: Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SeenInput]:
     """Run windows forward and backward and keep what is needed to judge changes of linear layers.
 
-    A layer that no gradient reaches, or only one that is not finite, is in none of the results.
+    A layer that no gradient reaches, or only one that is not finite, is in none of the results. Neither is one that is
+    called more than once in a forward.
 
     Args:
         model: gives logits, see `run_whole`; its weights and modes are as before when this returns.
-        first: the first of its decoder layers: gradients end at what enters it.
-        names: full names of linear layers behind that.
+        layers: its decoder layers in running order: gradients end at what enters the first.
+        names: full names of linear layers in or behind them.
         windows: token ids, int64 [T] each.
         tokens: of each window, drawn with ``seed``, as are the predicted tokens.
+        put_aside: stores what is kept of each window where it takes no memory. Activations within a layer are then not
+            held either, but computed a second time, with the same result.
 
     Returns:
         In the order in which the layers are called; nothing where the model's logits are not finite.
@@ -79,29 +84,47 @@ def observe(
 
     drawn, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     groups: dict[tuple[str, ...], tuple[list[Any], list[Any]]] = {}
-    with _differentiable(model, first):
+    with _differentiable(model, layers[0]):
         for number, window in enumerate(windows):
             places = torch.from_numpy(np.sort(drawn.permutation(len(window))[:tokens]))
-            with _watching(model, names, places) as seen:
+            with _watching(model, names, places) as seen, _computed_again(layers if put_aside else (), seen):
                 logits = run_whole(model, torch.from_numpy(np.ascontiguousarray(window))[None])
-                likelihoods = logits.reshape(-1, logits.shape[-1]).float().log_softmax(-1)
-                if not torch.isfinite(likelihoods).all():
+                seen.recording = False
+                gradient = _of_drawn_tokens(logits.detach(), generator)
+                if gradient is None:
                     return []  # quantizing names the layer
-                chosen = torch.multinomial(likelihoods.detach().exp(), 1, generator=generator)
-                likelihoods.gather(1, chosen).sum().backward()  # type: ignore[no-untyped-call]
-            for group in seen:
-                if group.weights.keys() == set(group.names):
+                logits.backward(gradient)  # type: ignore[no-untyped-call]
+            called = Counter(name for group in seen.groups for name in group.names)
+            for group in seen.groups:
+                if group.weights.keys() == set(group.names) and all(called[name] == 1 for name in group.names):
                     rows, weights = groups.setdefault(tuple(group.names), ([], []))
-                    rows.append(group.rows)
+                    rows.append(group.rows if put_aside is None else put_aside(group.rows))
                     weights.append(torch.stack([group.weights[name] for name in group.names]))
             if progress:
                 progress(number + 1, len(windows))
     results = []
-    for members, (rows, weights) in groups.items():
-        result = SeenInput(names=members, rows=torch.cat(rows).numpy(), weights=torch.cat(weights, dim=1).numpy())
+    for members in list(groups):
+        rows, weights = groups.pop(members)
+        together = torch.cat(rows) if put_aside is None else put_aside(torch.cat(rows))
+        result = SeenInput(names=members, rows=together.numpy(), weights=torch.cat(weights, dim=1).numpy())
         if np.isfinite(result.weights).all() and np.isfinite(result.rows).all():
             results.append(result)
     return results
+
+
+def _of_drawn_tokens(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    """The gradient of the log-likelihood of one token drawn at each position: what the logits have, [1, T, V].
+
+    It is 1 at the token drawn, less the probabilities. None where logits are not finite.
+    """
+    import torch
+
+    if not torch.isfinite(logits).all():
+        return None
+    gradient = logits.reshape(-1, logits.shape[-1]).float().softmax(-1)
+    chosen = torch.multinomial(gradient, 1, generator=generator)
+    gradient.neg_().scatter_add_(1, chosen, torch.ones_like(chosen, dtype=gradient.dtype))
+    return gradient.reshape(logits.shape).to(logits.dtype)
 
 
 class _Group:
@@ -113,20 +136,28 @@ class _Group:
         self.weights: dict[str, torch.Tensor] = {}
 
 
+class _Seen:
+    """What a forward and its backward pass have shown."""
+
+    def __init__(self) -> None:
+        self.groups: list[_Group] = []
+        self.recording = True  # ends with the forward: what is computed again behind it is known already
+
+
 @contextmanager
-def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor) -> Iterator[list[_Group]]:
-    groups: list[_Group] = []
+def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor) -> Iterator[_Seen]:
+    seen = _Seen()
 
     def watch(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...], torch.Tensor], None]:
         def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, tuple):  # a router and what it chose
+            if isinstance(output, tuple) or not seen.recording:  # a tuple: a router and what it chose
                 return
             shape = tuple(module.weight.shape)
-            group = next((one for one in groups if one.tensor is inputs[0] and one.shape == shape), None)
+            group = next((one for one in seen.groups if one.tensor is inputs[0] and one.shape == shape), None)
             if group is None:
                 rows = inputs[0].detach().reshape(-1, shape[1])
                 group = _Group(inputs[0], shape, rows[places].float().cpu().clone())
-                groups.append(group)
+                seen.groups.append(group)
             group.names.append(name)
             if output.requires_grad:
                 output.register_hook(keep(group, name, shape))
@@ -141,10 +172,44 @@ def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in names]
     try:
-        yield groups
+        yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _computed_again(layers: Sequence[torch.nn.Module], seen: _Seen) -> Iterator[None]:
+    """Let a backward pass compute each layer's activations again, from its input, instead of holding those of all."""
+    from torch.utils.checkpoint import checkpoint
+
+    def replace_forward(layer: Any) -> None:
+        own = layer.forward
+
+        def held(*inputs: Any, **named: Any) -> Any:
+            return checkpoint(again, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+
+        def again(*inputs: Any, **named: Any) -> Any:
+            if seen.recording:
+                return own(*inputs, **named)
+            layer.forward = own
+            try:
+                return layer(*inputs, **named)  # with its hooks, which may bring its weights
+            finally:
+                layer.forward = held
+
+        layer.forward = held
+
+    before = [vars(layer).get("forward") for layer in layers]
+    try:
+        for layer in layers:
+            replace_forward(layer)
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            vars(layer).pop("forward", None)
+            if forward is not None:
+                layer.forward = forward
 
 
 @contextmanager

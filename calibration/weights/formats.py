@@ -114,8 +114,7 @@ class BlockQuantized:
             then zeros up to whole blocks. What they hold is added to every weight of the block, a zero point finer than
             an integer; what enters the matmul has these sums at its end (`exporter.graph.block_sums`).
         unreached: rounded without data although there was some: no token of it was sent to this expert.
-        finer: the same weight in more bits, rounded with the same statistics, for whoever chooses between them; None
-            where nobody does.
+        finer: the same weight in more bits, rounded with the same statistics, for whoever chooses between them.
     """
 
     codes: Codes
@@ -126,7 +125,7 @@ class BlockQuantized:
     columns: npt.NDArray[np.int64] | None = None
     sums: int = 0
     unreached: bool = False
-    finer: BlockQuantized | None = None
+    finer: tuple[BlockQuantized, ...] = ()
 
     def dequantize(self) -> Floats:
         """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight.

@@ -148,7 +148,7 @@ def _quantization(
         windows=windows,
         length=length,
         width=facts["width"],
-        formats=1 + bool(between(source, choice)),
+        formats=1 + max(map(len, between(source, choice).values()), default=0),
     )
     gptq = needs.seconds(rate * _GPTQ_SHARE)
     peak = loaded + needs.memory_bytes + _codes_bytes(source)
@@ -190,7 +190,7 @@ def _widened_bytes(source: Source, prepared: Prepared) -> int:
     forms, finer = prepared.choice.formats, between(source, prepared.choice)
     total = 0
     for matrix in matrices_of(source.module):
-        form = finer.get(matrix.name, forms.get(matrix.name))
+        form = max(finer.get(matrix.name, ()), key=lambda one: one.bits, default=forms.get(matrix.name))
         if isinstance(form, WeightFormat):
             total += matrix.elements * (kernel_bits(form.bits) - form.bits) // 8
     return total

@@ -42,7 +42,7 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
         if prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
             finer = between(source, prepared.choice)  # until it is known which layer has which
-            needed += sum(matrix.elements for matrix in matrices_of(source.module) if matrix.name in finer)
+            needed += sum(matrix.elements * len(finer.get(matrix.name, ())) for matrix in matrices_of(source.module))
     return needed, shutil.disk_usage(existing_parent(out)).free
 
 

@@ -87,10 +87,8 @@ def _arrays(results: Mapping[str, BlockQuantized]) -> Arrays:
     record: list[dict[str, Any]] = []
     for number, (name, result) in enumerate(results.items()):
         record.append({"name": name, **_facts(result)})
-        parts = {f"{number}": result}
-        if result.finer is not None:
-            record[-1][_FINER] = _facts(result.finer)
-            parts[f"{number}.{_FINER}"] = result.finer
+        record[-1][_FINER] = [_facts(part) for part in result.finer]
+        parts = {f"{number}": result, **{_finer(number, place): part for place, part in enumerate(result.finer)}}
         for place, part in parts.items():
             for field in _ARRAYS:
                 value = getattr(part, field)
@@ -104,10 +102,13 @@ def _results(arrays: Arrays) -> dict[str, BlockQuantized]:
     results = {}
     for number, entry in enumerate(json.loads(arrays[_RECORD].tobytes())):
         result = _result(arrays, f"{number}", entry)
-        if _FINER in entry:
-            result = replace(result, finer=_result(arrays, f"{number}.{_FINER}", entry[_FINER]))
-        results[entry["name"]] = result
+        finer = (_result(arrays, _finer(number, place), facts) for place, facts in enumerate(entry[_FINER]))
+        results[entry["name"]] = replace(result, finer=tuple(finer))
     return results
+
+
+def _finer(number: int, place: int) -> str:
+    return f"{number}.{_FINER}{place}"
 
 
 def _facts(result: BlockQuantized) -> dict[str, Any]:

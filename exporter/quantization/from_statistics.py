@@ -42,7 +42,7 @@ def quantize_from_statistics(
         source: whose weights are quantized.
         names: module paths of its layers; those that read one input are quantized together.
         statistics: with Hessians; read group by group.
-        quantize: the algorithm, see `exporter.quantization.quantize_source.quantize_group`.
+        quantize: the algorithm, see `exporter.quantization.walked_layers.quantize_group`.
         feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the algorithm.
         progress: called with the groups done and their number.
 

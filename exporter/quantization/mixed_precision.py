@@ -71,6 +71,7 @@ def find_mixed_precision(
     *,
     quantize: Quantize,
     measure: Measure,
+    again: Quantize | None = None,
     keep: Sequence[str] = (),
     embedding_labels: Sequence[str] = (FLOAT, *EMBEDDING_FORMATS),
     say: Callable[[str], None] = lambda text: None,
@@ -80,6 +81,8 @@ def find_mixed_precision(
     Args:
         quantize: carries a choice out.
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
+        again: carries the choice that was found out once more, in a way that takes longer than ``quantize``; what it
+            gives is taken where it measures better.
         keep: patterns of module paths that stay float32.
         embedding_labels: formats that the target can read the embedding in.
         say: reports each try.
@@ -121,8 +124,9 @@ def find_mixed_precision(
             near = (labels, quantized, measured)
         if best is not None and (goal.max_bytes is not None or share >= _WORTHWHILE):
             break
-        # A choice may lie far below its limit: what was too much is then the choice's own figure.
-        used = min(limit, _kl(units, labels)) if share > 1 and goal.max_bytes is None else limit
+        # A choice may lie below its limit: what was too much is then the choice's own figure.
+        own = _kl(units, labels) if goal.max_bytes is None else _bytes(units, labels)
+        used = min(limit, own) if share > 1 else limit
         limit = _corrected(goal, used, measured, share)
     best = best or (near if goal.max_bytes is None else None)
     if best is None:
@@ -133,6 +137,13 @@ def find_mixed_precision(
             fix="Raise --max-kl or --target-size, or give more calibration text.",
         )
     labels, quantized, measured = best
+    if again is not None:
+        other = again(_choice(units, labels, sensitivity))
+        remeasured = measure(other)
+        tries.append(_try(units, labels, remeasured, limit=None))
+        say(f"Rounded again, each layer behind the chosen ones: mean KL {remeasured.kl:.4g} on calibration text.")
+        if remeasured.kl < measured.kl and (goal.max_bytes is None or remeasured.bytes <= goal.max_bytes):
+            quantized, measured = other, remeasured
     record = {
         "goal": {key: value for key, value in asdict(goal).items() if value is not None},
         "predicted_kl": _kl(units, labels),

@@ -15,7 +15,7 @@ from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
 from jisu.exporter.quantization.balanced_layers import balanced_layer_names, round_balanced
 from jisu.exporter.quantization.calibration_errors import as_input_errors
-from jisu.exporter.quantization.finished_layers import FinishedLayers, statistics_folder
+from jisu.exporter.quantization.finished_layers import statistics_folder
 from jisu.exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
@@ -23,24 +23,22 @@ from jisu.exporter.quantization.output_projections import quantize_output_projec
 from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_weight
 from jisu.exporter.quantization.spread_bits import all_few, between, spread_bits
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
+from jisu.exporter.quantization.walked_layers import ROUNDED_BITS, codes_of, quantize_by_format, walk_layers
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers, find_stack
 
 if TYPE_CHECKING:
-    from jisu.calibration.sequential import GroupStatistics
     from jisu.calibration.statistics.statistics import Statistics
     from jisu.calibration.w8a8.feeders import Feeder
     from jisu.calibration.w8a8.matmul import Quantized
-    from jisu.calibration.weights.formats import BlockQuantized, Floats
+    from jisu.calibration.weights.formats import BlockQuantized
     from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
+    from jisu.exporter.quantization.walked_sensitivity import WalkedLayers
     from jisu.exporter.sources.source import Source
     from jisu.exporter.sources.worker_source import Workers
-
-# Weights of so many bits are rounded to the nearest, whatever the algorithm.
-_ROUNDED_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +62,7 @@ def quantize_source(
     windows: list[Any] | None = None,
     resume: ResumeFolder | None = None,
     workers: Workers | None = None,
+    walked: WalkedLayers | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the choice gives a format; those of experts each on the tokens that were sent to it.
@@ -76,6 +75,7 @@ def quantize_source(
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
         resume: what an export like this one has finished, and where this one keeps what it finishes.
         workers: of the connected cluster, which round what needs no text; None rounds everything here.
+        walked: layers that have been rounded on text, in all formats that a choice may have; None rounds them here.
         progress: called with the layers done and their number.
 
     Raises:
@@ -88,7 +88,16 @@ def quantize_source(
     check_finite_weights(source.module)
     source.let_go()
     with expert_layers(source.module):
-        return _quantize(source, choice, data=data, windows=windows, resume=resume, workers=workers, progress=progress)
+        return _quantize(
+            source,
+            choice,
+            data=data,
+            windows=windows,
+            resume=resume,
+            workers=workers,
+            walked=walked,
+            progress=progress,
+        )
 
 
 def _quantize(
@@ -99,6 +108,7 @@ def _quantize(
     windows: list[Any] | None,
     resume: ResumeFolder | None,
     workers: Workers | None,
+    walked: WalkedLayers | None,
     progress: ReportProgress | None,
 ) -> QuantizedWeights:
     from jisu.calibration.w8a8.feeders import fold_into_feeders
@@ -135,6 +145,9 @@ def _quantize(
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
                 weights |= _from_statistics(source, choice, data.statistics, feeders, progress)
+            elif walked is not None:
+                more["statistics"] = "sequential, layer after layer, in all formats at once"
+                weights |= walked.layers(choice)
             elif not walks:
                 more["statistics"] = "one-shot"
                 with statistics_folder(resume) as folder:
@@ -144,16 +157,18 @@ def _quantize(
                 more["statistics"] = "sequential, layer after layer"
                 few = all_few(source, choice)
                 finer_formats = {} if few is None else between(source, choice)
-                layers, finer = _walk_layers(
+                layers, *finer = walk_layers(
                     source, few or choice, finer_formats, chosen, feeders, progress, resume=resume
                 )
                 if few is not None:
-                    choice, record = spread_bits(source, choice, data, layers, finer)
+                    choice, record = spread_bits(source, choice, data, [layers, *finer])
                     more |= {"spread": record} if record else {}
-                    both = (*layers.items(), *finer.items())
-                    layers = {name: part for name, part in both if _has_bits(choice, name, part)}
+                    layers = codes_of(choice, [layers, *finer])
                 weights |= layers
-            weights |= quantize_output_projections(source, choice, chosen)
+            if walked is None:
+                weights |= quantize_output_projections(source, choice, chosen)
+            else:
+                weights |= walked.output_projections(source, choice)
         weights |= _round_rest(source, choice, set(weights), progress, workers=workers)
         recurrent = _round_recurrent(source, choice)
     unreached = [name for name, part in weights.items() if isinstance(part, BlockQuantized) and part.unreached]
@@ -164,11 +179,6 @@ def _quantize(
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
     by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
     return QuantizedWeights(by_name=by_name, record={**choice.to_record(), **more})
-
-
-def _has_bits(choice: FormatChoice, parameter: str, part: BlockQuantized) -> bool:
-    form = choice.formats.get(parameter.removesuffix(".weight"))
-    return isinstance(form, WeightFormat) and form.bits == part.format.bits
 
 
 def _walks_all(source: Source, names: Sequence[str]) -> bool:
@@ -184,7 +194,7 @@ def _calibrated_layers(source: Source, choice: FormatChoice) -> list[str]:
         matrix.name
         for matrix in matrices
         if isinstance(form := choice.formats.get(matrix.name), Int8MatmulFormat)
-        or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
+        or (isinstance(form, WeightFormat) and form.bits < ROUNDED_BITS)
     ]
 
 
@@ -214,94 +224,6 @@ def _int8_matmuls(
     return dict(products), replace(choice, formats=formats), int8_matmuls.record
 
 
-def quantize_group(
-    group: GroupStatistics, form: WeightFormat, *, finer: WeightFormat | None = None
-) -> Sequence[BlockQuantized]:
-    """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ.
-
-    What no text reached is rounded to the nearest, too.
-
-    Args:
-        finer: a format in which each is quantized as well, on the same channel scales; None for no other.
-    """
-    import numpy as np
-
-    from jisu.calibration.sequential import split_rows
-    from jisu.calibration.weights.awq import search_channel_scales
-    from jisu.calibration.weights.few_tokens import weigh_correlations
-    from jisu.calibration.weights.folding import multiply_columns
-    from jisu.calibration.weights.round_to_nearest import round_to_nearest
-
-    block_format = form.to_block_format()
-    if form.bits == _ROUNDED_BITS or not group.tokens:
-        pairs = zip(group.names, group.weights, strict=True)
-        rounded = [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
-        return [replace(part, unreached=not group.tokens) for part in rounded]
-    # Rows are independent and the statistics are one: matrices with one input are quantized as one.
-    stacked, layer = np.concatenate(group.weights), group.names[0]
-    rows = [len(weight) for weight in group.weights]
-    if len(rows) == 1 and group.feeder is None:
-        hessian = weigh_correlations(group.hessian, group.tokens) if group.routed else group.hessian
-        return [_with_finer(stacked, hessian, form, finer, layer=layer)]
-    # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
-    # follow.
-    mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
-    search = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
-    scales = search.scales
-    hessian = group.hessian / np.outer(scales, scales)
-    result = _with_finer(multiply_columns(stacked, scales), hessian, form, finer, layer=layer)
-    parts = split_rows(replace(result, channel_scales=scales), rows)
-    if result.finer is None:
-        return parts
-    others = split_rows(replace(result.finer, channel_scales=scales), rows)
-    return [replace(part, finer=other) for part, other in zip(parts, others, strict=True)]
-
-
-def _with_finer(
-    weight: Floats, hessian: Floats, form: WeightFormat, finer: WeightFormat | None, *, layer: str
-) -> BlockQuantized:
-    from jisu.calibration.weights.gptq import gptq
-
-    formats = [one.to_block_format() for one in (form, finer) if one is not None]
-    result, *others = (gptq(weight, hessian, one, layer=layer) for one in formats)
-    return replace(result, finer=others[0]) if others else result
-
-
-def _walk_layers(
-    source: Source,
-    choice: FormatChoice,
-    finer_formats: Mapping[str, WeightFormat],
-    windows: list[Any],
-    feeders: Mapping[str, Feeder],
-    progress: ReportProgress | None,
-    *,
-    resume: ResumeFolder | None,
-) -> tuple[dict[str, BlockQuantized], dict[str, BlockQuantized]]:
-    """The decoder's layers one after another, each on what the quantized ones before it give; those in finer formats,
-    too, by parameter name."""
-    from jisu.calibration.sequential import quantize_sequentially
-
-    layers = list(decoder_layers(source))
-    results = quantize_sequentially(
-        source.module,
-        layers,
-        windows,
-        partial(_quantize_by_format, choice, finer_formats=finer_formats),
-        keep=lambda name: not isinstance(choice.formats.get(name), WeightFormat),
-        feeders=feeders,
-        restore=True,
-        kept=None if resume is None else FinishedLayers(resume, len(layers)),
-        progress=progress,
-    )
-    coarse: dict[str, BlockQuantized] = {}
-    finer: dict[str, BlockQuantized] = {}
-    for name, value in results:
-        coarse[f"{name}.weight"] = source.put_aside(replace(value, finer=None))
-        if value.finer is not None:
-            finer[f"{name}.weight"] = source.put_aside(value.finer)
-    return coarse, finer
-
-
 def _from_statistics(
     source: Source,
     choice: FormatChoice,
@@ -312,27 +234,9 @@ def _from_statistics(
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     names = [matrix.name for matrix in matrices if isinstance(choice.formats.get(matrix.name), WeightFormat)]
-    quantize = partial(_quantize_by_format, choice)
+    quantize = partial(quantize_by_format, choice)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": source.put_aside(value) for name, value in results}
-
-
-def _quantize_by_format(
-    choice: FormatChoice, group: GroupStatistics, *, finer_formats: Mapping[str, WeightFormat] | None = None
-) -> Sequence[BlockQuantized]:
-    """Quantize the matrices of a group, those of one format together."""
-    pairs = [(choice.formats[name], (finer_formats or {}).get(name)) for name in group.names]
-    results: dict[str, BlockQuantized] = {}
-    for form, finer in dict.fromkeys(pairs):
-        assert isinstance(form, WeightFormat)
-        members = [i for i, other in enumerate(pairs) if other == (form, finer)]
-        part = replace(
-            group,
-            names=tuple(group.names[i] for i in members),
-            weights=tuple(group.weights[i] for i in members),
-        )
-        results |= zip(part.names, quantize_group(part, form, finer=finer), strict=True)
-    return [results[name] for name in group.names]
 
 
 def _round_rest(

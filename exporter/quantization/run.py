@@ -17,6 +17,7 @@ from jisu.exporter.quantization.prepared import Prepared, embedding_labels
 from jisu.exporter.quantization.quantize_source import QuantizedWeights, quantize_source
 from jisu.exporter.quantization.sensitivity import Measure, measure_sensitivity, split_windows
 from jisu.exporter.quantization.unreached import describe_unreached
+from jisu.exporter.quantization.walked_sensitivity import walk_all_formats
 
 if TYPE_CHECKING:
     from jisu.exporter.jobs.stages import Stages
@@ -87,20 +88,31 @@ def _run_quantization(
         if on_grid is not None:
             return _with_record(on_grid)
     with stages.stage("sensitivity"):
-        sensitivity = measure_sensitivity(
-            source,
-            data,
-            path=options.sensitivity,
-            target=target,
-            progress=stages.advance,
-            measure=_measure_on_cluster(prepared.workers, data),
-        )
+        walked = None
+        if options.sensitivity is None and prepared.workers is None:
+            walked = walk_all_formats(
+                source, data, target=target, keep=options.keep, resume=prepared.resume, progress=stages.advance
+            )
+        again = None
+        if walked is not None:
+            sensitivity, layers = walked
+            quantize, again = partial(quantize, walked=layers), quantize
+        else:
+            sensitivity = measure_sensitivity(
+                source,
+                data,
+                path=options.sensitivity,
+                target=target,
+                progress=stages.advance,
+                measure=_measure_on_cluster(prepared.workers, data),
+            )
     with stages.stage("mix"):
         mixed = find_mixed_precision(
             sensitivity,
             options.goal,
             quantize=quantize,
             measure=measure,
+            again=again,
             keep=options.keep,
             embedding_labels=embedding_labels(target),
             say=stages.say,

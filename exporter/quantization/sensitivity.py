@@ -20,8 +20,8 @@ from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import STORED_BITS, WeightFormat
 from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
-from jisu.exporter.quantization.output_projections import quantize_output_projections
-from jisu.exporter.quantization.quantize_source import quantize_group
+from jisu.exporter.quantization.output_projections import has_few_bits, quantize_output_projections
+from jisu.exporter.quantization.walked_layers import quantize_group
 from jisu.exporter.quantization.weight_formats import (
     FormatChoice,
     fit_block_size,
@@ -45,7 +45,7 @@ Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
 Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
 EMBEDDINGS = "tables"
-SCHEMA = 5
+SCHEMA = 6
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
 _ORIGIN = {
@@ -58,13 +58,14 @@ _ORIGIN = {
 LAYER_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
     "int6": WeightFormat(bits=6, block_size=64, symmetric=True),
+    "int5": WeightFormat(bits=5, block_size=64, symmetric=True),
     "int4-block32": WeightFormat(bits=4, block_size=32, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
 }
 EMBEDDING_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
-    "int6": WeightFormat(bits=6, block_size=64, symmetric=True),
-    "int5": WeightFormat(bits=5, block_size=64, symmetric=True),
+    "int6": WeightFormat(bits=6, block_size=64, symmetric=False),
+    "int5": WeightFormat(bits=5, block_size=64, symmetric=False),
     "int4-block16": WeightFormat(bits=4, block_size=16, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
@@ -103,6 +104,11 @@ class Sensitivity:
     candidates: dict[str, dict[str, WeightFormat]]
     calibration: dict[str, Any]
 
+    @classmethod
+    def of(cls, units: Sequence[Unit], data: CalibrationData) -> Sensitivity:
+        """Units with the formats that they were measured with, on this text."""
+        return cls(units=tuple(units), candidates=_kinds(), calibration=data.record)
+
     def to_dict(self) -> dict[str, Any]:
         candidates = {kind: {label: asdict(form) for label, form in known.items()} for kind, known in _kinds().items()}
         units = [asdict(unit) for unit in self.units]
@@ -117,18 +123,19 @@ def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
     Raises:
         InputError: too few windows for all three.
     """
-    return {share: [data.windows.ids[place] for place in places] for share, places in _split_places(data).items()}
+    return {share: [data.windows.ids[place] for place in places] for share, places in split_places(data).items()}
 
 
 def check_windows_of(data: CalibrationData) -> dict[str, list[Any]]:
     """The windows to check a whole choice with, by the part of the mixture that they are of."""
     windows: dict[str, list[Any]] = {}
-    for place in _split_places(data)["check"]:
+    for place in split_places(data)["check"]:
         windows.setdefault(data.parts[place] if data.parts else "text", []).append(data.windows.ids[place])
     return windows
 
 
-def _split_places(data: CalibrationData) -> dict[str, list[int]]:
+def split_places(data: CalibrationData) -> dict[str, list[int]]:
+    """See `split_windows`: the places of the windows instead of these."""
     from jisu.calibration.text.mixture import take_turns
 
     count = len(data.windows.ids)
@@ -204,8 +211,7 @@ def measure_sensitivity(
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
     sensitivities = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
-    units = tuple(_unit(group, matrices, target) for group in sensitivities)
-    return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
+    return Sensitivity.of([unit_of(group, matrices, target) for group in sensitivities], data)
 
 
 def measure_parts(
@@ -251,7 +257,7 @@ def _measure_parts(
                 break
     if EMBEDDINGS in parts:
         embeddings = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
-        yield EMBEDDINGS, _measure_embeddings(source, embeddings, scorer, shares["statistics"])
+        yield EMBEDDINGS, measure_embeddings(source, embeddings, scorer, shares["statistics"])
 
 
 def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
@@ -279,9 +285,21 @@ def _layer_candidates(group: GroupStatistics) -> Iterator[tuple[str, Sequence[Bl
             yield label, quantize_group(group, fitted)
 
 
-def _measure_embeddings(
-    source: Source, embeddings: Sequence[Matrix], scorer: Scorer, windows: Sequence[Any]
+def measure_embeddings(
+    source: Source,
+    embeddings: Sequence[Matrix],
+    scorer: Scorer,
+    windows: Sequence[Any] = (),
+    *,
+    left_by_text: float | None = None,
 ) -> list[GroupSensitivity]:
+    """What each format costs each embedding; those that are output projections are rounded on the windows.
+
+    Args:
+        windows: int64 [T] each.
+        left_by_text: instead, all are rounded to the nearest, and so much of what that costs an output projection in
+            few bits is what rounding it on text is taken to cost.
+    """
     import torch
 
     from jisu.calibration.model.weight_values import OwnValues, set_values
@@ -294,6 +312,7 @@ def _measure_embeddings(
         matrix = next(embedding for embedding in embeddings if embedding.storage == storage)
         weight: Any = source.module.get_submodule(names[0]).weight
         own, kl = OwnValues(weight), {}
+        projects = any(isinstance(source.module.get_submodule(name), torch.nn.Linear) for name in names)
         try:
             for label, form in EMBEDDING_FORMATS.items():
                 fitted = fit_block_size(form, matrix.features)
@@ -301,18 +320,22 @@ def _measure_embeddings(
                     continue
                 own.restore()
                 choice = FormatChoice(formats=dict.fromkeys(names, fitted), algorithm="gptq")
-                result = quantize_output_projections(source, choice, windows).get(f"{names[0]}.weight")
+                result = None
+                if left_by_text is None:
+                    result = quantize_output_projections(source, choice, windows).get(f"{names[0]}.weight")
                 if result is None:
                     result = round_to_nearest(float32_array(weight), fitted.to_block_format(), layer=names[0])
                 set_values(weight, torch.from_numpy(result.dequantize()))
-                kl[label] = scorer.divergence()
+                on_text = left_by_text is not None and projects and has_few_bits(choice, names[0])
+                kl[label] = scorer.divergence() * (left_by_text if on_text and left_by_text is not None else 1.0)
         finally:
             own.restore()
         sensitivities.append(GroupSensitivity(names=names, kl=kl))
     return sensitivities
 
 
-def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], target: str) -> Unit:
+def unit_of(group: GroupSensitivity, matrices: Mapping[str, Matrix], target: str) -> Unit:
+    """What was measured of a group, with the bytes that each format takes in files of a target."""
     members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
     narrow = stores_all_bits(target, list(matrices.values()))
     candidates = EMBEDDING_FORMATS if members[0].embedding else LAYER_FORMATS

@@ -10,50 +10,37 @@ projections twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.expected_costs import (
+    TOKENS,
+    WINDOWS,
+    Unit,
+    can_observe,
+    expected_costs,
+    first_windows,
+    observe_layers,
+)
 from jisu.exporter.quantization.knapsack import choose_options
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.half_width import float32_array
-from jisu.exporter.sources.layer_stack import decoder_layers
 from jisu.exporter.sources.outline import is_outline
 from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
-    from jisu.calibration.expected_divergence import SeenInput
     from jisu.calibration.weights.formats import BlockQuantized, Floats
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
 
-# Of the calibration windows, and tokens of each that layers are judged on.
-WINDOWS, TOKENS = 16, 32
-# Parameters of a model whose activations are still few enough to be held for a backward pass: 1.5 GB at the most.
-LARGEST = 1 << 31
-# They give no next-token distribution of a whole text.
-_OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
 _SCALE_BYTES = 2
 # Tokens that an embedding of fewer bits is judged on, and rows of it that are rounded at once.
 _JUDGING, _PIECE = 128, 1 << 14
 # Of what rounding it to the nearest costs, about what is left when it is rounded on text: 0.005 of 0.015 nats.
 _LEFT_BY_TEXT = 1 / 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Layers with one input and one shape, such as a gate and its up projection: one format, computed as one.
-
-    Attributes:
-        costs: expected KL divergence in nats with each of `FormatChoice.spread`, from few bits to many.
-    """
-
-    names: tuple[str, ...]
-    costs: tuple[float, ...]
 
 
 def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
@@ -69,8 +56,8 @@ def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
     return replace(choice, formats={**choice.formats, **fewest})
 
 
-def between(source: Source, choice: FormatChoice) -> dict[str, WeightFormat]:
-    """The format between few and many bits of each layer that may have it, by its name; empty where there is none.
+def between(source: Source, choice: FormatChoice) -> dict[str, tuple[WeightFormat, ...]]:
+    """The formats between few and many bits of each layer that may have them, by its name; empty where there are none.
 
     Args:
         source: may be an outline.
@@ -81,35 +68,32 @@ def between(source: Source, choice: FormatChoice) -> dict[str, WeightFormat]:
         return {}
     if not _is_spread(source, choice, matrices):
         return {}
-    fitted = {name: fit_block_size(choice.spread[1], matrix.features) for name, matrix in matrices.items()}
-    return {name: form for name, form in fitted.items() if form is not None}
+    forms = choice.spread[1:-1]
+    fitted = {name: [fit_block_size(form, matrix.features) for form in forms] for name, matrix in matrices.items()}
+    return {name: tuple(form for form in own if form is not None) for name, own in fitted.items() if None not in own}
 
 
 def _is_spread(source: Source, choice: FormatChoice, matrices: Mapping[str, Matrix]) -> bool:
     """Whether text decides of these layers."""
-    if source.model_kind in _OTHER_KINDS or source.model.parameters > LARGEST:
-        return False
-    return len({choice.formats[name] for name in matrices}) > 1
+    return can_observe(source) and len({choice.formats[name] for name in matrices}) > 1
 
 
 def spread_bits(
     source: Source,
     choice: FormatChoice,
     data: CalibrationData,
-    rounded: Mapping[str, BlockQuantized],
-    finer: Mapping[str, BlockQuantized] | None = None,
+    codes: Sequence[Mapping[str, BlockQuantized]],
 ) -> tuple[FormatChoice, dict[str, Any]]:
     """(the choice with many bits where they help most, how that was found out).
 
     Args:
         choice: by shapes; `all_few` has one for it.
-        rounded: codes of all layers in few bits, by parameter name.
-        finer: those in the bits `between`.
+        codes: of all layers in few bits, by parameter name, and in the bits `between`.
     """
     assert choice.spread is not None
-    matrices, codes = _spread_matrices(source, choice), [rounded, finer or {}][: len(choice.spread) - 1]
+    matrices = _spread_matrices(source, choice)
     try:
-        units, table_cost = measure_units(source, choice, matrices, data, codes)
+        units, table_cost = measure_units(source, choice, matrices, data, codes[: len(choice.spread) - 1])
     except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
         note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
         return replace(choice, notes=(*choice.notes, note)), {}
@@ -132,7 +116,7 @@ def measure_units(
     data: CalibrationData,
     codes: Sequence[Mapping[str, BlockQuantized]],
 ) -> tuple[list[Unit], float | None]:
-    """(all layers that the calibration text reaches once, what the bits between cost in the embedding).
+    """(all layers that the calibration text reaches once, what the narrow format costs in the embedding).
 
     The latter is None where that cannot be told.
 
@@ -141,27 +125,15 @@ def measure_units(
         codes: by parameter name, of each of `FormatChoice.spread` but the last, which is rounded to the nearest.
     """
     assert choice.spread is not None
-    from jisu.calibration.expected_divergence import observe
-    from jisu.calibration.text.mixture import take_turns
-
-    windows = data.windows.as_list()
-    order = take_turns(data.parts) if data.parts else range(len(windows))
-    chosen = [windows[place] for place in list(order)[:WINDOWS]]
     output = _output_projection(source, choice)
     names = [*matrices, *([] if output is None else [output])]
-    observed = observe(source.module, next(iter(decoder_layers(source))), names, chosen, tokens=TOKENS)
+    observed = observe_layers(source, names, first_windows(data))
     seen = [one for one in observed if output not in one.names]
-    calls = [name for one in seen for name in one.names]
-    units = []
-    for one in seen:
-        parameters = {f"{name}.weight" for name in one.names}
-        known = all(calls.count(name) == 1 for name in one.names) and all(parameters <= set(part) for part in codes)
-        if known:
-            ways = [*(partial(_rounded_before, part) for part in codes), partial(_to_nearest, choice.spread[-1])]
-            units.append(Unit(names=one.names, costs=tuple(_cost(source, one, way) for way in ways)))
+    units = expected_costs(source, seen, codes, choice.spread[-1])
     entering = next((one.rows for one in observed if output is not None and one.names == (output,)), None)
-    cost = None if output is None or entering is None else _table_cost(source, output, choice.spread[1], entering)
-    return units, cost
+    if output is None or entering is None or choice.narrow_embedding is None:
+        return units, None
+    return units, _table_cost(source, output, choice.narrow_embedding, entering)
 
 
 def respread(
@@ -176,8 +148,7 @@ def respread(
 
     Args:
         matrices: linear layers within the decoder's, by name.
-        tables: embedding and output projection, which may get the bits between few and many, so that the layers have
-            what they leave.
+        tables: embedding and output projection, which may get their narrow format, so that layers have what it leaves.
         table_cost: in nats, of that; None for never.
     """
     assert choice.spread is not None
@@ -259,39 +230,14 @@ def _table_cost(source: Source, name: str, form: WeightFormat, entering: Floats)
 
 def _finer_tables(choice: FormatChoice, tables: Sequence[Matrix]) -> dict[str, WeightFormat]:
     """What embedding and output projection have instead of many bits, by name."""
-    if choice.spread is None or len(choice.spread) < 3:
+    if choice.narrow_embedding is None:
         return {}
     finer: dict[str, WeightFormat] = {}
     for table in tables:
-        form, fitted = choice.formats.get(table.name), fit_block_size(choice.spread[1], table.features)
+        form, fitted = choice.formats.get(table.name), fit_block_size(choice.narrow_embedding, table.features)
         if isinstance(form, WeightFormat) and fitted is not None and fitted.bits < form.bits:
             finer[table.name] = fitted
     return finer
-
-
-def _cost(source: Source, seen: SeenInput, rounded: Callable[[str, Floats], Floats]) -> float:
-    """What it costs to compute with rounded weights: ``rounded`` has them by a layer's name and its weight."""
-    weights = {name: _weight(source, name) for name in seen.names}
-    cost = seen.divergence([rounded(name, weight) - weight for name, weight in weights.items()])
-    source.count_read(sum(weight.nbytes for weight in weights.values()))
-    return cost
-
-
-def _rounded_before(codes: Mapping[str, BlockQuantized], name: str, weight: Floats) -> Floats:
-    return codes[f"{name}.weight"].dequantize()
-
-
-def _to_nearest(form: WeightFormat, name: str, weight: Floats) -> Floats:
-    """The weight itself where no block size divides it: such a layer is in no choice."""
-    from jisu.calibration.weights.round_to_nearest import round_to_nearest
-
-    fitted = fit_block_size(form, weight.shape[1])
-    return weight if fitted is None else round_to_nearest(weight, fitted.to_block_format(), layer=name).dequantize()
-
-
-def _weight(source: Source, name: str) -> Floats:
-    layer: Any = source.module.get_submodule(name)
-    return float32_array(layer.weight)
 
 
 def _bits(choice: FormatChoice, unit: Unit) -> int:

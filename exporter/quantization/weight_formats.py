@@ -6,10 +6,11 @@ included. Everything wrong with it is reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
@@ -42,6 +43,8 @@ class FormatChoice:
         max_kl: what the model may lose by it, mean KL divergence in nats; None where nothing is chosen by that.
         spread: few, sometimes more, and many bits, between which calibration text may choose anew for each layer in as
             many bytes as all of them have here (`exporter.quantization.spread_bits`); None where formats are final.
+        narrow_embedding: what embedding and output projection may have instead, so that layers get what they leave;
+            None for nothing.
         notes: what was decided differently from the precision's default, in words, for the manifest.
     """
 
@@ -49,6 +52,7 @@ class FormatChoice:
     algorithm: Algorithm
     max_kl: float | None = None
     spread: tuple[WeightFormat, ...] | None = None
+    narrow_embedding: WeightFormat | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,7 +119,9 @@ def choose_formats(
     notes, misfits = [], []
     unfitted: list[tuple[Matrix, int]] = []
     longest = _longest(matrices)
-    spread = _spread(precision, block_size=block_size, symmetric=symmetric, stored_bits=stored_bits)
+    changed = partial(_changed, block_size=block_size, symmetric=symmetric)
+    spread = _spread(precision, changed, stored_bits=stored_bits)
+    narrow = precision.narrow_embedding if spread is not None and stored_bits else None
     # About the bytes of llama.cpp's Q4_K_M, where they can be spent well.
     most = _OUTER_OF_STORED if len(spread or ()) > 2 else precision.outer
     outer = _outer(matrices, of_three=min(precision.outer, most))
@@ -159,24 +165,27 @@ def choose_formats(
         algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
         spread=spread,
+        narrow_embedding=None if narrow is None else changed(narrow),
         notes=tuple(notes),
     )
 
 
 def _spread(
-    precision: Precision, *, block_size: int | None, symmetric: bool | None, stored_bits: bool
+    precision: Precision, changed: Callable[[WeightFormat], WeightFormat], *, stored_bits: bool
 ) -> tuple[WeightFormat, ...] | None:
     few, many = precision.layers, precision.longest
     if not (isinstance(few, WeightFormat) and many is not None and few.bits < many.bits):
         return None
-    between = (precision.between,) if precision.between is not None and stored_bits else ()
-    return tuple(
-        replace(
-            form,
-            block_size=block_size or form.block_size,
-            symmetric=form.symmetric if symmetric is None else symmetric,
-        )
-        for form in (few, *between, many)
+    between = precision.between if stored_bits else ()
+    return tuple(changed(form) for form in (few, *between, many))
+
+
+def _changed(form: WeightFormat, *, block_size: int | None, symmetric: bool | None) -> WeightFormat:
+    """A format as the user wants it."""
+    return replace(
+        form,
+        block_size=block_size or form.block_size,
+        symmetric=form.symmetric if symmetric is None else symmetric,
     )
 
 
@@ -194,7 +203,7 @@ def finer_without_text(choice: FormatChoice, matrices: Sequence[Matrix]) -> Form
     spread = choice.spread or ()
     if len(spread) < 3 or choice.algorithm == "grid" or sum(sizes.values()) > MOST_WITHOUT_TEXT:
         return choice
-    few, between, _ = spread
+    few, finest = spread[0], spread[-2]
     longest = _longest(matrices)
     formats = dict(choice.formats)
     for matrix in matrices:
@@ -202,7 +211,8 @@ def finer_without_text(choice: FormatChoice, matrices: Sequence[Matrix]) -> Form
         if isinstance(form, WeightFormat) and (
             matrix.embedding or form.bits == few.bits or (matrix.features == longest and not matrix.recurrent)
         ):
-            formats[matrix.name] = fit_block_size(between, matrix.features) or form
+            narrow = (choice.narrow_embedding if matrix.embedding else None) or finest
+            formats[matrix.name] = fit_block_size(narrow, matrix.features) or form
     return replace(choice, formats=formats)
 
 

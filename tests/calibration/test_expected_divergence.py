@@ -12,7 +12,7 @@ WINDOWS = [np.random.default_rng(seed).integers(0, 32, 24) for seed in range(60)
 
 
 def seen_by(model: TinyDecoder, *, names: list[str] = NAMES, windows: int = 60) -> list[SeenInput]:
-    return observe(model, model.layers[0], names, WINDOWS[:windows], tokens=24)
+    return observe(model, model.layers, names, WINDOWS[:windows], tokens=24)
 
 
 def measured(name: str, difference: torch.Tensor) -> float:
@@ -109,3 +109,34 @@ def test_a_layer_that_gives_several_tensors_is_left_out() -> None:
     model.layers[0] = RoutedLayer()
     names = {name for one in seen_by(model, names=[*NAMES, "layers.0.router"], windows=1) for name in one.names}
     assert names == set(NAMES)
+
+
+def test_activations_that_are_computed_again_say_the_same(seen: list[SeenInput]) -> None:
+    """With hooks around a layer that bring its weights, as for one that is read where it lies."""
+    model, kept, calls = tiny_decoder(), [], []
+    own = {name: value.detach().clone() for name, value in model.layers[1].named_parameters()}
+
+    def bring(module: torch.nn.Module, inputs: object) -> None:
+        calls.append(module)
+        for name, value in module.named_parameters():
+            value.data = own[name].clone()
+
+    def take(module: torch.nn.Module, inputs: object, output: object) -> None:
+        for value in module.parameters():
+            value.data = torch.empty(value.shape).fill_(float("nan"))
+
+    model.layers[1].register_forward_pre_hook(bring)
+    model.layers[1].register_forward_hook(take, always_call=True)
+
+    def put_aside(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor.clone()
+
+    actual = observe(model, model.layers, NAMES, WINDOWS, tokens=24, put_aside=put_aside)
+    assert [one.names for one in actual] == [one.names for one in seen]
+    for one, other in zip(actual, seen, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.weights, other.weights)
+    assert len(calls) == 2 * len(WINDOWS), "once forward, once for the backward pass"
+    assert len(kept) == (len(WINDOWS) + 1) * len(seen)
+    assert not any("forward" in vars(layer) for layer in model.layers)

@@ -58,18 +58,18 @@ def test_results_and_states_come_back(tmp_path: Path) -> None:
 
 def test_codes_of_more_bits_come_back_beside_their_own(tmp_path: Path) -> None:
     kept = finished(tmp_path, layers=1)
-    finer = round_to_nearest(
-        np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32),
-        BlockFormat(bits=6, block_size=64, symmetric=True),
-        layer="layer",
+    weight = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
+    finer = tuple(
+        round_to_nearest(weight, BlockFormat(bits=bits, block_size=64, symmetric=True), layer="layer")
+        for bits in (5, 6)
     )
     kept.save(0, {"a": replace(result(0), finer=finer), "b": result(1)}, None)
     ((known,), _) = kept.load()
     np.testing.assert_array_equal(known["a"].dequantize(), result(0).dequantize())
-    assert known["a"].finer is not None
-    np.testing.assert_array_equal(known["a"].finer.dequantize(), finer.dequantize())
-    assert known["a"].finer.format == finer.format
-    assert known["b"].finer is None
+    assert [part.format for part in known["a"].finer] == [part.format for part in finer]
+    for actual, expected in zip(known["a"].finer, finer, strict=True):
+        np.testing.assert_array_equal(actual.dequantize(), expected.dequantize())
+    assert known["b"].finer == ()
 
 
 def test_a_layer_without_what_enters_the_next_is_done_again(tmp_path: Path) -> None:

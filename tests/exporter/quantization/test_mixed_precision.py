@@ -38,11 +38,12 @@ def label_of(form):
 
 
 class Workshop:
-    """Builds nothing: divergence and size follow from the formats. ``factor`` is how wrong the sum is."""
+    """Builds nothing: divergence and size follow from the formats. ``factor`` is how wrong the sum is, ``nodes`` are
+    bytes of operators that only few bits need."""
 
-    def __init__(self, *, factor=1.0, rounding=0.0):
+    def __init__(self, *, factor=1.0, rounding=0.0, nodes=0):
         self.choices = []
-        self.factor, self.rounding = factor, rounding
+        self.factor, self.rounding, self.nodes = factor, rounding, nodes
 
     def quantize(self, choice):
         self.choices.append(choice)
@@ -53,6 +54,7 @@ class Workshop:
         labels = {one.names[0]: label_of(forms[one.names[0]]) for one in UNITS}
         kl = sum(one.kl[labels[one.names[0]]] for one in UNITS)
         size = sum(one.bytes[labels[one.names[0]]] for one in UNITS)
+        size += self.nodes if "int4" in labels.values() else 0
         return Measured(kl=self.factor * kl + self.rounding, bytes=size + OVERHEAD)
 
     def find(self, goal, **options):
@@ -80,6 +82,14 @@ def test_the_closest_mix_within_a_size_fills_it():
     assert sorted(chosen(mixed).values()).count("int4") == 1
     assert all(chosen(mixed)[f"layers.{i}.hard"] == "int8" for i in range(4))
     assert Workshop().find(Goal(max_bytes=whole + 10)).record["measured_kl"] == pytest.approx(9e-5)
+
+
+def test_a_size_that_is_missed_by_a_few_bytes_takes_another_choice():
+    whole = sum(one.bytes["int8"] for one in UNITS) + OVERHEAD
+    mixed = Workshop(nodes=12).find(Goal(max_bytes=whole - 490))
+    assert sorted(chosen(mixed).values()).count("int4") == 2
+    assert mixed.record["tries"][-1]["bytes"] <= whole - 490
+    assert len(mixed.record["tries"]) == 3
 
 
 def test_errors_that_add_up_to_more_than_their_sum_are_corrected_by_measuring():
@@ -128,6 +138,23 @@ def test_a_size_nobody_can_meet_names_the_smallest():
     with pytest.raises(InputError, match="No mixed precision is this small"):
         Workshop().find(Goal(max_bytes=smallest - 1))
     assert set(chosen(Workshop().find(Goal(max_bytes=smallest))).values()) == {"int4"}
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.8, True), (1.2, False)])
+def test_what_is_rounded_again_is_taken_where_it_is_better(share, taken):
+    workshop = Workshop()
+
+    def again(choice):
+        quantized = workshop.quantize(choice)
+        workshop.factor = share
+        return quantized
+
+    mixed = workshop.find(Goal(max_kl=0.017), again=again)
+    plain = Workshop().find(Goal(max_kl=0.017)).record["measured_kl"]
+    assert mixed.record["measured_kl"] == pytest.approx(plain * (share if taken else 1))
+    assert (mixed.quantized.by_name["choice"] == len(workshop.choices) - 1) == taken
+    assert workshop.choices[-1] == workshop.choices[-2]
+    assert mixed.record["tries"][-1]["kl"] == pytest.approx(plain * share)
 
 
 def test_nothing_left_to_choose_is_refused():

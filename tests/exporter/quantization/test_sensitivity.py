@@ -49,7 +49,7 @@ def test_units_are_groups_with_one_input_and_tables_come_last(measured):
     assert first.bytes["fp32"] == 4 * first.elements
     assert first.bytes["int8"] == first.elements + 2 * first.elements // 32  # scales of two bytes on ort-cpu
     assert first.kl["fp32"] == 0
-    assert set(first.kl) == {"fp32", "int8", "int6", "int4", "int4-block32"}
+    assert set(first.kl) == {"fp32", "int8", "int6", "int5", "int4", "int4-block32"}
     assert actual.units[-1].names in (("model.embed_tokens",), ("lm_head",))
 
 
@@ -62,7 +62,7 @@ def test_a_finished_file_is_only_read(source, data, measured, monkeypatch):
     actual, path = measured
     before = path.read_bytes()
     monkeypatch.setattr("jisu.calibration.sensitivity.measure_groups", None)
-    monkeypatch.setattr(sensitivity, "_measure_embeddings", None)
+    monkeypatch.setattr(sensitivity, "measure_embeddings", None)
     assert measure_sensitivity(source, data, path=path) == actual
     assert path.read_bytes() == before
     other = measure_sensitivity(source, data, path=path, target="portable")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from jisu.exporter.precision.precision import WeightFormat, precision_named
+from jisu.exporter.quantization import expected_costs
 from jisu.exporter.quantization import spread_bits as module
 from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.expected_costs import Unit
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
 from jisu.exporter.quantization.rounding_tasks import round_weight
-from jisu.exporter.quantization.spread_bits import Unit, all_few, between, measure_units, respread, spread_bits
+from jisu.exporter.quantization.spread_bits import all_few, between, measure_units, respread, spread_bits
 from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
@@ -62,7 +64,7 @@ def test_what_is_as_good_by_shape_stays():
 
 
 def three(*many):
-    return replace(choice(*many), spread=(FEW, BETWEEN, MANY))
+    return replace(choice(*many), spread=(FEW, BETWEEN, MANY), narrow_embedding=BETWEEN)
 
 
 def units_of_three(q, gate_and_up, down):
@@ -78,7 +80,7 @@ def test_the_bytes_of_one_layer_of_many_bits_give_two_a_little_more():
     assert record["expected_kl"] == pytest.approx(0.5 / 9 + 0.001)
 
 
-def test_an_embedding_gets_the_bits_between_and_what_it_leaves_goes_to_layers():
+def test_an_embedding_gets_its_narrow_format_and_what_it_leaves_goes_to_layers():
     tables = [
         Matrix(name=name, rows=128, features=64, embedding=True, storage=9) for name in ("embed_tokens", "lm_head")
     ]
@@ -168,7 +170,7 @@ def test_an_export_spends_no_more_and_says_what_it_expects(source, data, by_shap
 def test_what_a_file_can_hold_between_is_rounded_with_the_same_statistics(source, data):
     by_shape = choose_formats(matrices_of(source.module), precision_named("int4"), stored_bits=True)
     layers = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
-    assert {form.bits for form in between(source, by_shape).values()} == {6}
+    assert {tuple(form.bits for form in forms) for forms in between(source, by_shape).values()} == {(5, 6)}
     assert set(between(source, by_shape)) == set(layers)
     assert between(source, replace(by_shape, algorithm="rtn")) == {}, "without text nothing is chosen between"
     actual = quantize_source(source, by_shape, data=data)
@@ -176,7 +178,7 @@ def test_what_a_file_can_hold_between_is_rounded_with_the_same_statistics(source
     assert bits["lm_head.weight"] == 6
     finer = [name for name in layers if bits[f"{name}.weight"] == 6]
     assert finer
-    assert all(part.finer is None for part in actual.by_name.values())
+    assert all(part.finer == () for part in actual.by_name.values())
     for name in finer[:2]:
         own = source.module.get_parameter(f"{name}.weight").detach().numpy()
         part = actual.by_name[f"{name}.weight"]
@@ -202,12 +204,12 @@ def test_a_choice_of_one_format_is_not_spread(source, by_shape):
 
 def test_the_weights_of_the_source_stay(source, data, by_shape, rounded):
     before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
-    spread_bits(source, by_shape, data, rounded)
+    spread_bits(source, by_shape, data, [rounded])
     assert all(np.array_equal(value.detach().numpy(), before[name]) for name, value in source.module.named_parameters())
 
 
 def test_a_model_too_large_for_a_backward_pass_keeps_what_shapes_say(source, by_shape, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", source.model.parameters - 1)
+    monkeypatch.setattr(expected_costs, "LARGEST", source.model.parameters - 1)
     assert all_few(source, by_shape) is None
 
 
@@ -217,7 +219,7 @@ def test_a_forward_without_gradients_keeps_what_shapes_say_and_says_so(source, d
 
     handle = source.module.model.layers[1].mlp.act_fn.register_forward_hook(changes)
     try:
-        choice, record = spread_bits(source, by_shape, data, rounded)
+        choice, record = spread_bits(source, by_shape, data, [rounded])
     finally:
         handle.remove()
     assert (choice.formats, record) == (by_shape.formats, {})

@@ -123,7 +123,9 @@ def test_with_text_the_longest_have_them_until_the_text_has_said_which():
     few, many = choice.spread
     assert (few.bits, few.block_size, many.bits, many.block_size) == (4, 32, 8, 64)
     narrow = choose_formats(layers, precision_named("int4"), stored_bits=True)
-    assert [(form.bits, form.block_size) for form in narrow.spread] == [(4, 32), (6, 64), (8, 64)]
+    assert [(form.bits, form.block_size) for form in narrow.spread] == [(4, 32), (5, 64), (6, 64), (8, 64)]
+    assert (narrow.narrow_embedding.bits, narrow.narrow_embedding.symmetric) == (6, False)
+    assert choice.narrow_embedding is None, "files that hold no such codes"
     assert [i for i in range(16) if narrow.formats[f"layers.{i}.down"].bits == 4] == [2, 5, 8, 11]
     few, many = choose_formats(layers, precision_named("int4"), block_size=16, symmetric=True).spread
     assert few.block_size == many.block_size == 16
