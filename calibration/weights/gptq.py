@@ -38,13 +38,14 @@ class GptqOptions:
             falling mean square of their inputs (act-order that keeps a block contiguous), with scales from the weights
             as they are when their turn comes; ``columns`` is act-order over all columns, with scales fixed beforehand
             (static groups).
-        damping: share of the mean diagonal of H that is added to its diagonal; larger trusts the statistics less.
+        damping: share of the mean diagonal of H that is added to its diagonal; larger trusts the statistics less. With
+            0.1 SmolLM2-135M is nearer to itself than with 0.03 on texts of other sources, in 4 bits and in 5 and 6.
         search: scales of least squared error, weighted as GPTQ weighs columns, instead of those that clip nothing.
         batch: columns whose updates are gathered before the rest of the matrix is touched.
     """
 
     order: Order = "blocks"
-    damping: float = 0.03
+    damping: float = 0.1
     search: bool = True
     batch: int = 128
 

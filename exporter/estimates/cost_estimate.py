@@ -11,15 +11,19 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits
+from jisu.exporter.quantization.expected_costs import WINDOWS
 from jisu.exporter.quantization.matrices import matrices_of
-from jisu.exporter.quantization.sensitivity import split_windows
+from jisu.exporter.quantization.sensitivity import LAYER_FORMATS, split_windows
 from jisu.exporter.quantization.spread_bits import between
+from jisu.exporter.quantization.walked_layers import ROUNDED_BITS
+from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.sources.half_width import largest_call
 from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
 from jisu.exporter.sources.spans import attention_heads
@@ -40,7 +44,10 @@ _ROUNDED_PER_SECOND = 4.5e7
 _GATE_TOKENS, _QUALITY_TOKENS = 3500, 8000
 _PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
 # Layers are quantized once for every format, and once for every mixed precision that is tried; the first takes no GPTQ.
-_CANDIDATES, _MIXES = 4, 2.5
+_CANDIDATES, _MIXES = 5, 2.5
+# Where one walk rounds them in all formats, a backward pass costs two forwards. What is chosen is rounded again, and
+# mixed precisions are tried on a few windows by the artifact and the source.
+_BACKWARD_RUNS, _TRIES, _TRIED_RUNS = 3, 3, 0.5
 # Shares of the measured arithmetic that the model's own forward pass, the gate's many of them, and GPTQ reach.
 _FORWARD_SHARE, _GATE_SHARE, _GPTQ_SHARE = 0.6, 0.75, 0.4
 # Tokenizers, texts and files that the gate reads, whatever the model's size.
@@ -142,18 +149,31 @@ def _quantization(
     windows, length = prepared.data.windows.ids.shape if prepared.data is not None else (0, 0)
     if precision.name == MIXED:
         windows = len(split_windows(prepared.data)["statistics"]) if prepared.data is not None else 0
-    needs = sequential_needs(
+    needs_of = partial(
+        sequential_needs,
         facts["groups"],
         layers=source.model.layers,
         windows=windows,
         length=length,
         width=facts["width"],
-        formats=1 + max(map(len, between(source, choice).values()), default=0),
     )
+    if precision.name != MIXED:
+        needs = needs_of(formats=1 + max(map(len, between(source, choice).values()), default=0))
+        peak = loaded + needs.memory_bytes + _codes_bytes(source)
+        return [StageCost(name="quantize", seconds=needs.seconds(rate * _GPTQ_SHARE), peak_bytes=peak)]
+    needs = needs_of()
     gptq = needs.seconds(rate * _GPTQ_SHARE)
     peak = loaded + needs.memory_bytes + _codes_bytes(source)
-    if precision.name != MIXED:
-        return [StageCost(name="quantize", seconds=gptq, peak_bytes=peak)]
+    walked = walked_formats(source, target="ort-cpu", keep=prepared.options.keep)
+    if walked and prepared.options.sensitivity is None and prepared.workers is None:
+        formats = sum(LAYER_FORMATS[label].bits < ROUNDED_BITS for label in walked)
+        walk = needs_of(formats=formats).seconds(rate * _GPTQ_SHARE) + _BACKWARD_RUNS * WINDOWS * length * forward
+        peak += formats * _codes_bytes(source)
+        tried = gptq + _TRIES * _TRIED_RUNS * tokens * forward
+        return [
+            StageCost(name="sensitivity", seconds=walk, peak_bytes=peak),
+            StageCost(name="mix", seconds=tried, peak_bytes=peak + size.largest_bytes),
+        ]
     measured = StageCost(
         name="sensitivity", seconds=_SENSITIVITY_RUNS * tokens * forward + _CANDIDATES * gptq, peak_bytes=peak
     )

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.precision.precision import MIXED
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.spread_bits import between
+from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.sources.experts import expert_weights
 from jisu.exporter.sources.outline import is_outline
 from jisu.exporter.sources.paged_weights import is_large
@@ -42,6 +44,9 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
         if prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
             finer = between(source, prepared.choice)  # until it is known which layer has which
+            if prepared.options.precision.name == MIXED:
+                formats = walked_formats(source, target="ort-cpu", keep=prepared.options.keep)
+                needed += max(0, len(formats) - 2) * source.weight_bytes // _FLOAT_BYTES
             needed += sum(matrix.elements * len(finer.get(matrix.name, ())) for matrix in matrices_of(source.module))
     return needed, shutil.disk_usage(existing_parent(out)).free
 

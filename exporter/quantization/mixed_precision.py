@@ -82,7 +82,7 @@ def find_mixed_precision(
         quantize: carries a choice out.
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
         again: carries the choice that was found out once more, in a way that takes longer than ``quantize``; what it
-            gives is taken where it measures better.
+            gives is taken where it measures better on the parts together.
         keep: patterns of module paths that stay float32.
         embedding_labels: formats that the target can read the embedding in.
         say: reports each try.
@@ -142,7 +142,9 @@ def find_mixed_precision(
         remeasured = measure(other)
         tries.append(_try(units, labels, remeasured, limit=None))
         say(f"Rounded again, each layer behind the chosen ones: mean KL {remeasured.kl:.4g} on calibration text.")
-        if remeasured.kl < measured.kl and (goal.max_bytes is None or remeasured.bytes <= goal.max_bytes):
+        within = goal.max_bytes is None or remeasured.bytes <= goal.max_bytes
+        within = within and (goal.max_kl is None or remeasured.kl <= goal.max_kl)
+        if within and _mean(remeasured) < _mean(measured):
             quantized, measured = other, remeasured
     record = {
         "goal": {key: value for key, value in asdict(goal).items() if value is not None},
@@ -224,6 +226,11 @@ def _corrected(goal: Goal, limit: float, measured: Measured, share: float) -> fl
 
 def _better(goal: Goal, measured: Measured, best: Measured) -> bool:
     return measured.kl < best.kl if goal.max_bytes is not None else measured.bytes < best.bytes
+
+
+def _mean(measured: Measured) -> float:
+    """Over the parts of the mixture: each alone is too few windows to tell two roundings of one choice apart."""
+    return sum(measured.by_part.values()) / len(measured.by_part) if measured.by_part else measured.kl
 
 
 def _choice(units: Sequence[Unit], labels: Sequence[str], sensitivity: Sensitivity) -> FormatChoice:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
 
-# The walk goes on with what these give, and channel scales are searched for them.
+# Layers behind are rounded on what these give, and channel scales are searched for them.
 _FEWEST = "int4"
 # Of what rounding an output projection to the nearest costs, about what is left when it is rounded on text.
 _LEFT_BY_TEXT = 1 / 3
@@ -92,16 +92,12 @@ def walk_all_formats(
     from jisu.calibration.sensitivity import GroupSensitivity, Scorer
     from jisu.calibration.w8a8.feeders import find_feeders
 
-    matrices = matrices_of(source.module)
-    kept = {one.name for one in matrices if any(fnmatchcase(one.name, pattern) for pattern in keep)}
-    layers = {one.name: one for one in matrices if not one.embedding and one.name not in kept}
-    walkable = all(one.stacked and not (one.recurrent or one.routed) for one in layers.values())
-    formats = _formats(list(layers.values()), target=target, narrow=stores_all_bits(target, matrices))
-    if not (layers and walkable and can_observe(source) and _FEWEST in formats):
+    formats = walked_formats(source, target=target, keep=keep)
+    if not formats:
         return None
-    places = split_places(data)
+    layers, places = list(formats[_FEWEST]), split_places(data)
     try:
-        observed = observe_layers(source, list(layers), first_windows(data, places["statistics"]))
+        observed = observe_layers(source, layers, first_windows(data, places["statistics"]))
     except RuntimeError:  # torch's, of a forward that changes what gradients need
         return None
     if sorted(name for one in observed for name in one.names) != sorted(layers):
@@ -123,7 +119,8 @@ def walk_all_formats(
         GroupSensitivity(names=unit.names, kl=dict(zip((few, *finer, "int8"), unit.costs, strict=True)))
         for unit in units
     ]
-    embeddings = [matrix for matrix in matrices if matrix.embedding and matrix.name not in kept]
+    matrices = matrices_of(source.module)
+    embeddings = [one for one in matrices if one.embedding and not _is_kept(one, keep)]
     if embeddings:
         scored = [data.windows.ids[place][:SCORED_TOKENS] for place in places["score"]]
         scorer = Scorer(source.module, stack, scored)
@@ -133,8 +130,19 @@ def walk_all_formats(
     return sensitivity, WalkedLayers(codes=codes, windows=windows)
 
 
-def _formats(layers: Sequence[Matrix], *, target: str, narrow: bool) -> dict[str, dict[str, WeightFormat]]:
-    """Label -> format of each layer, from few bits to many, of those that all layers can have."""
+def walked_formats(source: Source, *, target: str, keep: Sequence[str] = ()) -> dict[str, dict[str, WeightFormat]]:
+    """Label -> format of each layer, from few bits to many; those that all layers can have, empty where none is walked.
+
+    Args:
+        source: may be an outline.
+        target: whose files hold the formats.
+        keep: patterns of module paths that stay float32.
+    """
+    matrices = matrices_of(source.module)
+    layers = [one for one in matrices if not one.embedding and not _is_kept(one, keep)]
+    if not layers or any(one.recurrent or one.routed or not one.stacked for one in layers) or not can_observe(source):
+        return {}
+    narrow = stores_all_bits(target, matrices)
     by_label = {}
     for label, form in reversed(LAYER_FORMATS.items()):
         if form.bits in STORED_BITS and not narrow:
@@ -143,4 +151,8 @@ def _formats(layers: Sequence[Matrix], *, target: str, narrow: bool) -> dict[str
         present = {name: one for name, one in fitted.items() if one is not None}
         if len(present) == len(layers):
             by_label[label] = present
-    return by_label
+    return by_label if _FEWEST in by_label else {}
+
+
+def _is_kept(matrix: Matrix, keep: Sequence[str]) -> bool:
+    return any(fnmatchcase(matrix.name, pattern) for pattern in keep)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jisu.exporter.contract.errors import InputError
@@ -140,8 +142,8 @@ def test_a_size_nobody_can_meet_names_the_smallest():
     assert set(chosen(Workshop().find(Goal(max_bytes=smallest))).values()) == {"int4"}
 
 
-@pytest.mark.parametrize(("share", "taken"), [(0.8, True), (1.2, False)])
-def test_what_is_rounded_again_is_taken_where_it_is_better(share, taken):
+@pytest.mark.parametrize(("share", "better"), [(0.8, True), (1.2, False)])
+def test_what_is_rounded_again_is_taken_where_it_is_better(share, better):
     workshop = Workshop()
 
     def again(choice):
@@ -151,10 +153,31 @@ def test_what_is_rounded_again_is_taken_where_it_is_better(share, taken):
 
     mixed = workshop.find(Goal(max_kl=0.017), again=again)
     plain = Workshop().find(Goal(max_kl=0.017)).record["measured_kl"]
-    assert mixed.record["measured_kl"] == pytest.approx(plain * (share if taken else 1))
-    assert (mixed.quantized.by_name["choice"] == len(workshop.choices) - 1) == taken
+    assert mixed.record["measured_kl"] == pytest.approx(plain * (share if better else 1))
+    assert (mixed.quantized.by_name["choice"] == len(workshop.choices) - 1) == better
     assert workshop.choices[-1] == workshop.choices[-2]
     assert mixed.record["tries"][-1]["kl"] == pytest.approx(plain * share)
+
+
+def test_the_parts_together_say_what_is_better_and_the_worst_what_is_within_the_goal():
+    workshop = Workshop()
+    parts = [{"code": 0.05, "prose": 0.01}, {"code": 0.055, "prose": 0.001}]
+    measure = workshop.measure
+
+    def by_part(quantized):
+        measured = measure(quantized)
+        figures = parts[workshop.again]
+        return replace(measured, kl=max(figures.values()), by_part=figures)
+
+    def again(choice):
+        workshop.again = 1
+        return workshop.quantize(choice)
+
+    whole = sum(one.bytes["int8"] for one in UNITS) + OVERHEAD
+    for goal, kl in ((Goal(max_bytes=whole), 0.055), (Goal(max_bytes=whole, max_kl=0.052), 0.05)):
+        workshop.again = 0
+        mixed = find_mixed_precision(SENSITIVITY, goal, quantize=workshop.quantize, measure=by_part, again=again)
+        assert mixed.record["measured_kl"] == kl
 
 
 def test_nothing_left_to_choose_is_refused():

@@ -98,10 +98,10 @@ def test_a_choice_takes_the_codes_of_the_walk(source, data, walked, label, monke
 def test_the_fewest_bits_are_those_of_a_walk_of_their_own(source, data, walked):
     choice = choice_of(source, walked, "int4")
     walk = quantize_source(source, choice, data=data, windows=walked[1].windows)
-    taken = quantize_source(source, choice, data=data, windows=walked[1].windows, walked=walked[1])
+    actual = quantize_source(source, choice, data=data, windows=walked[1].windows, walked=walked[1])
     for name, part in walk.by_name.items():
-        np.testing.assert_array_equal(part.codes, taken.by_name[name].codes)
-        np.testing.assert_array_equal(part.scales, taken.by_name[name].scales)
+        np.testing.assert_array_equal(part.codes, actual.by_name[name].codes)
+        np.testing.assert_array_equal(part.scales, actual.by_name[name].scales)
 
 
 def test_an_output_projection_is_rounded_once_for_each_format(source, data, walked, monkeypatch):
@@ -128,7 +128,7 @@ def test_layers_that_are_kept_are_not_walked(source, data):
 
 def test_files_that_hold_no_narrow_codes_have_none(source, data):
     sensitivity, _ = walk_all_formats(source, data, target="portable")
-    assert all({"int5", "int6"}.isdisjoint(found) for found in labels(sensitivity))
+    assert all({"int5", "int6"}.isdisjoint(present) for present in labels(sensitivity))
 
 
 def test_what_no_walk_reaches_is_measured(source, data, monkeypatch):
