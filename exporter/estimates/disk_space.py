@@ -41,10 +41,11 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
     if is_large(source):
         if is_outline(source):
             needed += _stacked_bytes(source) if source.in_place else source.weight_bytes
-        if prepared.options.precision.layers is not None or prepared.choice.formats:
+        mixed = prepared.options.precision.name == MIXED
+        if mixed or prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
             finer = between(source, prepared.choice)  # until it is known which layer has which
-            if prepared.options.precision.name == MIXED:
+            if mixed:
                 formats = walked_formats(source, target="ort-cpu", keep=prepared.options.keep)
                 needed += max(0, len(formats) - 2) * source.weight_bytes // _FLOAT_BYTES
             needed += sum(matrix.elements * len(finer.get(matrix.name, ())) for matrix in matrices_of(source.module))

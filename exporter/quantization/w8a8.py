@@ -41,8 +41,9 @@ _CHECKED, _CHECKED_TOKENS = 5, 128
 _COMPARED = 3
 # Windows of random tokens whose ranges count beside those of the text; twice as many help by little.
 RANDOM_WINDOWS = 16
-# Share of the budget that the rounded layers may use: the gate judges on another text.
-_SHARE = 0.5
+# Shares of the budget that the rounded layers may use: the gate judges on other texts. Scales that each token has for
+# itself lose there about as much, fixed ones up to three times as much in a language that the mixture has not.
+_SHARE, _SHARE_OF_STATIC = 0.5, 0.25
 KEPT_FORMAT = WeightFormat(bits=8, block_size=32, symmetric=True)
 
 
@@ -136,7 +137,8 @@ def find_products(
         with emulated(source.module, products):
             return scorer.divergence()
 
-    count, measured = _fewest(divergence, len(ranked), _SHARE * max_kl)
+    share = _SHARE_OF_STATIC if any(form.static for form in forms.values()) else _SHARE
+    count, measured = _fewest(divergence, len(ranked), share * max_kl)
     kept = tuple(tuple(group) for group, _ in ranked[:count])
     record = {
         "kept": [{"names": list(group), "token_error": error} for group, error in ranked[:count]],

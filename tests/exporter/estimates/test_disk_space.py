@@ -13,6 +13,7 @@ from jisu.exporter.estimates import disk_space as room
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.precision.precision import precision_named
 from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
 from jisu.exporter.sources import load_source
 
@@ -32,7 +33,9 @@ class Experts(torch.nn.Module):
 def needed(module: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, *, in_place: bool) -> int:
     monkeypatch.setattr(room, "is_large", lambda _: True)
     source: Any = SimpleNamespace(module=module, in_place=in_place, weight_bytes=400)
-    float32: Any = SimpleNamespace(options=SimpleNamespace(precision=SimpleNamespace(layers=None)), choice=None)
+    float32: Any = SimpleNamespace(
+        options=SimpleNamespace(precision=SimpleNamespace(name="fp32", layers=None)), choice=None
+    )
     float32.choice = SimpleNamespace(formats={})
     return disk_space(Path("artifact"), source, float32, None)[0] - SIDE - 400
 
@@ -52,7 +55,7 @@ def test_too_little_room_is_an_error(tmp_path: Path) -> None:
         require_disk(11, 10, out=tmp_path / "artifact")
 
 
-def test_layers_that_text_chooses_bits_for_have_integers_twice(
+def test_layers_that_text_chooses_bits_for_have_integers_of_each_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_source: Path
 ) -> None:
     monkeypatch.setattr(room, "is_large", lambda _: True)
@@ -66,5 +69,21 @@ def test_layers_that_text_chooses_bits_for_have_integers_twice(
 
     chosen = choose_formats(matrices, options.precision, stored_bits=True)
     layers = sum(matrix.elements for matrix in matrices if not matrix.embedding)
-    assert bytes_of(chosen) - bytes_of(choose_formats(matrices, options.precision)) == layers
-    assert bytes_of(replace(chosen, algorithm="rtn")) == bytes_of(chosen) - layers
+    assert bytes_of(chosen) - bytes_of(choose_formats(matrices, options.precision)) == 2 * layers
+    assert bytes_of(replace(chosen, algorithm="rtn")) == bytes_of(chosen) - 2 * layers
+
+
+def test_a_mixed_precision_has_integers_of_each_format_below_8_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_source: Path
+) -> None:
+    monkeypatch.setattr(room, "is_large", lambda _: True)
+    source = load_source(tiny_source)
+    prepared: Any = SimpleNamespace(
+        options=SimpleNamespace(precision=precision_named("mixed"), keep=()),
+        choice=FormatChoice(formats={}, algorithm="none"),
+    )
+    bytes_of_all = disk_space(tmp_path / "artifact", source, prepared, None)[0]
+    formats = walked_formats(source, target="ort-cpu")
+    assert len(formats) == 5
+    codes = 4 * source.weight_bytes // 4
+    assert bytes_of_all == source.weight_bytes + codes + room._SIDE_FILES
