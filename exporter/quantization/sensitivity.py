@@ -1,13 +1,7 @@
-"""Which weights of a source suffer from which format: measured one group at a time, kept in a file, resumable.
-
-The file is written after every decoder layer. It is reused only for the same model, windows and candidates.
-"""
+"""Which weights of a source suffer from which format: measured one group at a time, kept in a file, resumable."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.jobs.output_path import cannot_write, check_name, try_to_write
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import STORED_BITS, WeightFormat
 from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.output_projections import has_few_bits, quantize_output_projections
+from jisu.exporter.quantization.sensitivity_file import SCHEMA, check_place, read_figures, write_figures
 from jisu.exporter.quantization.walked_layers import quantize_group
 from jisu.exporter.quantization.weight_formats import (
     FormatChoice,
@@ -45,15 +39,7 @@ Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
 Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
 EMBEDDINGS = "tables"
-SCHEMA = 6
 FLOAT = "fp32"
-# Entries of a file that have to be the same for its figures to be used again, and what they are called.
-_ORIGIN = {
-    "schema": "another schema",
-    "model": "another model",
-    "windows": "other windows of text",
-    "candidates": "other formats",
-}
 # label -> format, the largest first; fp32, which costs no quality, is always a candidate as well.
 LAYER_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
@@ -193,8 +179,8 @@ def measure_sensitivity(
         **Sensitivity(units=(), candidates=_kinds(), calibration=data.record).to_dict(),
     }
     del origin["units"]
-    _check_place(path)
-    state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
+    check_place(path)
+    state = read_figures(path, origin) or {**origin, "layers": {}, "tables": None}
     count = len(list(decoder_layers(source)))
     missing: list[Part] = [index for index in range(count) if str(index) not in state["layers"]]
     missing += [EMBEDDINGS] if state[EMBEDDINGS] is None else []
@@ -205,7 +191,7 @@ def measure_sensitivity(
                 state[EMBEDDINGS] = stored
             else:
                 state["layers"][str(part)] = stored
-            _write(path, state)
+            write_figures(path, state)
             if progress and part != EMBEDDINGS:
                 progress(len(state["layers"]), count)
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
@@ -265,8 +251,8 @@ def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
 
     Whether it is of the same model is seen when it is used: that takes the weights.
     """
-    _check_place(path)
-    _read(path, {"schema": SCHEMA, "windows": data.fingerprint, **_stored_candidates()})
+    check_place(path)
+    read_figures(path, {"schema": SCHEMA, "windows": data.fingerprint, **_stored_candidates()})
 
 
 def _stored_candidates() -> dict[str, Any]:
@@ -358,59 +344,3 @@ def unit_of(group: GroupSensitivity, matrices: Mapping[str, Matrix], target: str
         kl={FLOAT: 0.0, **{label: kl for label, kl in group.kl.items() if label in sizes}},
         bytes=sizes,
     )
-
-
-def _check_place(path: Path | None) -> None:
-    """Raise InputError when the file could not be written, which would otherwise come out after the first layer."""
-    if path is None:
-        return
-    check_name(path, what="sensitivity file", temporary="{name}.partial")
-    if not path.exists():
-        try_to_write(path, what="sensitivity file", option="file")
-
-
-def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        groups = [group for layer in state["layers"].values() for group in layer] + (state["tables"] or [])
-        if not all(isinstance(group["names"], list) and isinstance(group["kl"], dict) for group in groups):
-            raise ValueError("no groups of layers")
-        figures = [kl for group in groups for kl in group["kl"].values()]
-        if not all(isinstance(kl, float | int) and math.isfinite(kl) for kl in figures):
-            raise ValueError("figures that are no finite numbers")
-        if not all(index.isdecimal() for index in state["layers"]):
-            raise ValueError("layers without a number")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} cannot be read as a sensitivity file",
-            received=f"{type(error).__name__}: {error}",
-            allowed="a file written by `jisu sensitivity`",
-            fix="Choose another file, or delete this one.",
-        ) from error
-    # The windows say what was measured; where they came from (a text, or statistics of it) does not matter.
-    expected = {key: words for key, words in _ORIGIN.items() if key in origin}
-    other = [words for key, words in expected.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
-    if other:
-        raise InputError(
-            f"{path} holds the sensitivity of something else",
-            received=" and ".join(other),
-            allowed="figures of the same model, calibration text and formats",
-            fix="Choose another file, or delete this one.",
-        )
-    return dict(state)
-
-
-def _write(path: Path | None, state: dict[str, Any]) -> None:
-    if path is None:
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise cannot_write(path, error, what="sensitivity file", option="file") from error
