@@ -43,7 +43,7 @@ _COMPARED = 3
 RANDOM_WINDOWS = 16
 # Shares of the budget that the rounded layers may use: the gate judges on other texts. Scales that each token has for
 # itself lose there about as much, fixed ones up to three times as much in a language that the mixture has not.
-_SHARE, _SHARE_OF_STATIC = 0.5, 0.25
+_SHARE, _SHARE_OF_STATIC = 0.5, 0.15
 KEPT_FORMAT = WeightFormat(bits=8, block_size=32, symmetric=True)
 
 
