@@ -9,6 +9,7 @@ sum(g**2) * mean(d**2). Errors of different matrices are taken to be independent
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,8 @@ def observe(
     *,
     tokens: int,
     seed: int = 0,
-    put_aside: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    put_aside: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+    recompute: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SeenInput]:
     """Run windows forward and backward and keep what is needed to judge changes of linear layers.
@@ -74,8 +76,9 @@ def observe(
         names: full names of linear layers in or behind them.
         windows: token ids, int64 [T] each.
         tokens: of each window, drawn with ``seed``, as are the predicted tokens.
-        put_aside: stores what is kept of each window where it takes no memory. Activations within a layer are then not
-            held either, but computed a second time, with the same result.
+        put_aside: stores what is kept until the end where it takes no memory.
+        recompute: activations within a layer are not held for the backward pass, but computed a second time, with the
+            same result. The layers' own hooks are called again; none of them may look for a layer's `forward`.
 
     Returns:
         In the order in which the layers are called; nothing where the model's logits are not finite.
@@ -87,7 +90,7 @@ def observe(
     with _differentiable(model, layers[0]):
         for number, window in enumerate(windows):
             places = torch.from_numpy(np.sort(drawn.permutation(len(window))[:tokens]))
-            with _watching(model, names, places) as seen, _computed_again(layers if put_aside else (), seen):
+            with _watching(model, names, places) as seen, _computed_again(layers if recompute else (), seen):
                 logits = run_whole(model, torch.from_numpy(np.ascontiguousarray(window))[None])
                 seen.recording = False
                 gradient = _of_drawn_tokens(logits.detach(), generator)
@@ -98,15 +101,16 @@ def observe(
             for group in seen.groups:
                 if group.weights.keys() == set(group.names) and all(called[name] == 1 for name in group.names):
                     rows, weights = groups.setdefault(tuple(group.names), ([], []))
-                    rows.append(group.rows if put_aside is None else put_aside(group.rows))
+                    rows.append(put_aside(group.rows))
                     weights.append(torch.stack([group.weights[name] for name in group.names]))
             if progress:
                 progress(number + 1, len(windows))
     results = []
     for members in list(groups):
         rows, weights = groups.pop(members)
-        together = torch.cat(rows) if put_aside is None else put_aside(torch.cat(rows))
-        result = SeenInput(names=members, rows=together.numpy(), weights=torch.cat(weights, dim=1).numpy())
+        result = SeenInput(
+            names=members, rows=put_aside(torch.cat(rows)).numpy(), weights=torch.cat(weights, dim=1).numpy()
+        )
         if np.isfinite(result.weights).all() and np.isfinite(result.rows).all():
             results.append(result)
     return results
@@ -131,7 +135,8 @@ class _Group:
     """Layers that are called with one tensor, in one forward."""
 
     def __init__(self, tensor: torch.Tensor, shape: tuple[int, ...], rows: torch.Tensor) -> None:
-        self.tensor, self.shape, self.rows = tensor, shape, rows
+        # Not held: with all layers' inputs a backward pass needs as much again.
+        self.tensor, self.shape, self.rows = weakref.ref(tensor), shape, rows
         self.names: list[str] = []
         self.weights: dict[str, torch.Tensor] = {}
 
@@ -153,7 +158,7 @@ def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor
             if isinstance(output, tuple) or not seen.recording:  # a tuple: a router and what it chose
                 return
             shape = tuple(module.weight.shape)
-            group = next((one for one in seen.groups if one.tensor is inputs[0] and one.shape == shape), None)
+            group = next((one for one in seen.groups if one.tensor() is inputs[0] and one.shape == shape), None)
             if group is None:
                 rows = inputs[0].detach().reshape(-1, shape[1])
                 group = _Group(inputs[0], shape, rows[places].float().cpu().clone())

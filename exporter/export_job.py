@@ -62,7 +62,10 @@ def resume_key(job: ExportJob) -> dict[str, Any]:
     origin = {key: value for key, value in job.source.provenance.items() if key not in ("name", "licence")}
     return {
         "the checkpoint": origin,
-        "the precision or one of its options": job.prepared.choice.to_record(),
+        "the precision or one of its options": {
+            **job.prepared.choice.to_record(),
+            "keep": sorted(job.prepared.options.keep),  # of a mixed precision, whose choice comes later
+        },
         "the calibration text": None if data is None else {**data.record, "windows_sha256": data.windows.sha256},
         "the target": job.target,
         "the device": job.request.device,

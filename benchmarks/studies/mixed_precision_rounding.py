@@ -110,8 +110,12 @@ def rounding(way: Way, parts: Sequence[str]) -> Iterator[None]:
     counts = Counter(parts)
     weights = [1 / counts[part] for part in parts] if way.alike else None
     options = GptqOptions() if way.damping is None else GptqOptions(damping=way.damping)
+
+    def options_of(**named: Any) -> GptqOptions:
+        return GptqOptions(**named) if named else options  # an output projection has its own
+
     with (
-        mock.patch("jisu.calibration.weights.gptq.GptqOptions", lambda: options),
+        mock.patch("jisu.calibration.weights.gptq.GptqOptions", options_of),
         mock.patch(
             "jisu.calibration.sequential.quantize_sequentially", partial(quantize_sequentially, weights=weights)
         ),

@@ -87,21 +87,22 @@ def gptq_formats(
 ) -> list[BlockQuantized]:
     """`gptq` in each of several formats, in their order.
 
-    Neighbours with blocks of one size share the factor, which takes most of the time of layers with many features.
+    Those with blocks of one size share the factor, which takes most of the time of layers with many features.
     """
     options = options or GptqOptions()
     features = weight.shape[1]
     diagonal = np.array(np.diagonal(hessian), dtype=np.float64)
-    results, factored, factor = [], 0, None
-    for block_format in formats:
-        count, width = block_format.count_blocks(features, layer=layer), block_format.width(features)
-        blocks = [slice(start, min(start + width, features)) for start in range(0, count * width, width)]
+    results: dict[BlockFormat, BlockQuantized] = {}
+    for width in dict.fromkeys(one.width(features) for one in formats):
+        same = [one for one in dict.fromkeys(formats) if one.width(features) == width]
+        starts = range(0, same[0].count_blocks(features, layer=layer) * width, width)
+        blocks = [slice(start, min(start + width, features)) for start in starts]
         columns, sequence = _walk(diagonal, blocks, options.order)
-        if factor is None or width != factored:
-            factor = None  # before there is another one
-            factored, factor = width, inverse_factor(hessian, columns, options.damping, layer=layer)
-        results.append(_round_columns(weight, factor, columns, sequence, blocks, block_format, options))
-    return results
+        factor = inverse_factor(hessian, columns, options.damping, layer=layer)
+        for one in same:
+            results[one] = _round_columns(weight, factor, columns, sequence, blocks, one, options)
+        del factor
+    return [results[one] for one in formats]
 
 
 def _round_columns(

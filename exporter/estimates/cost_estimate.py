@@ -23,7 +23,6 @@ from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.sensitivity import LAYER_FORMATS, split_windows
 from jisu.exporter.quantization.spread_bits import between
 from jisu.exporter.quantization.walked_layers import ROUNDED_BITS
-from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.sources.half_width import largest_call
 from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
 from jisu.exporter.sources.spans import attention_heads
@@ -48,6 +47,8 @@ _CANDIDATES, _MIXES = 5, 2.5
 # Where one walk rounds them in all formats, a backward pass costs two forwards. What is chosen is rounded again, and
 # mixed precisions are tried on a few windows by the artifact and the source.
 _BACKWARD_RUNS, _TRIES, _TRIED_RUNS = 3, 3, 0.5
+# Logits of a window, their gradient, and what each is made from.
+_PASS_LOGITS = 4
 # Shares of the measured arithmetic that the model's own forward pass, the gate's many of them, and GPTQ reach.
 _FORWARD_SHARE, _GATE_SHARE, _GPTQ_SHARE = 0.6, 0.75, 0.4
 # Tokenizers, texts and files that the gate reads, whatever the model's size.
@@ -164,11 +165,10 @@ def _quantization(
     needs = needs_of()
     gptq = needs.seconds(rate * _GPTQ_SHARE)
     peak = loaded + needs.memory_bytes + _codes_bytes(source)
-    walked = walked_formats(source, target="ort-cpu", keep=prepared.options.keep)
-    if walked and prepared.options.sensitivity is None and prepared.workers is None:
-        formats = sum(LAYER_FORMATS[label].bits < ROUNDED_BITS for label in walked)
+    if prepared.walked and prepared.workers is None:
+        formats = sum(LAYER_FORMATS[label].bits < ROUNDED_BITS for label in prepared.walked)
         walk = needs_of(formats=formats).seconds(rate * _GPTQ_SHARE) + _BACKWARD_RUNS * WINDOWS * length * forward
-        peak += formats * _codes_bytes(source)
+        peak += formats * _codes_bytes(source) + _PASS_LOGITS * _FLOAT_BYTES * length * source.model.vocab_size
         tried = gptq + _TRIES * _TRIED_RUNS * tokens * forward
         return [
             StageCost(name="sensitivity", seconds=walk, peak_bytes=peak),

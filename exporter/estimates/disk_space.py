@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
 from jisu.exporter.precision.precision import MIXED
+from jisu.exporter.quantization.expected_costs import TOKENS, WINDOWS
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.spread_bits import between
-from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.sources.experts import expert_weights
 from jisu.exporter.sources.outline import is_outline
 from jisu.exporter.sources.paged_weights import is_large
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Tokenizer, graph and records.
 _SIDE_FILES = 64 << 20
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
+_TRIED = 3  # mixed precisions, whose integers stay in the file until the end
 
 
 def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate | None) -> tuple[int, int]:
@@ -45,9 +46,11 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
         if mixed or prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
             finer = between(source, prepared.choice)  # until it is known which layer has which
-            if mixed:
-                formats = walked_formats(source, target="ort-cpu", keep=prepared.options.keep)
-                needed += max(0, len(formats) - 2) * source.weight_bytes // _FLOAT_BYTES
+            if mixed:  # in all formats below 8 bits at once, what is tried in 8 bits, and what is rounded again
+                needed += (max(0, len(prepared.walked) - 2) + _TRIED) * source.weight_bytes // _FLOAT_BYTES
+            if prepared.walked or finer:  # what entered each layer, of each window and of all
+                features = sum(matrix.features for matrix in matrices_of(source.module) if not matrix.embedding)
+                needed += 2 * _FLOAT_BYTES * WINDOWS * TOKENS * features
             needed += sum(matrix.elements * len(finer.get(matrix.name, ())) for matrix in matrices_of(source.module))
     return needed, shutil.disk_usage(existing_parent(out)).free
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.weight_formats import fit_block_size
+from jisu.exporter.sources.compute_device import visits_device
 from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     from jisu.calibration.expected_divergence import SeenInput
@@ -28,6 +30,10 @@ WINDOWS, TOKENS = 16, 32
 LARGEST = 1 << 31
 # They give no next-token distribution of a whole text.
 _OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
+
+
+class NoGradientsError(Exception):
+    """A model of which no backward pass can be made, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +76,24 @@ def observe_layers(source: Source, names: Sequence[str], windows: Sequence[Any])
         windows: int64 [T] each.
 
     Raises:
-        RuntimeError: torch's, of a forward that changes what gradients need.
+        NoGradientsError: of a forward that changes what gradients need; says what.
     """
+    import torch
+
     from jisu.calibration.expected_divergence import observe
 
-    put_aside = None if source.paged is None else source.paged.store_tensor
     layers = list(decoder_layers(source))
-    return observe(source.module, layers, names, windows, tokens=TOKENS, put_aside=put_aside)
+    paged = source.paged
+    # Weights that are widened or taken to a device in a call come with hooks that pass by a layer whose forward was
+    # replaced; those that are widened are held in two bytes.
+    recompute = paged is not None and not source.in_place and not any(map(visits_device, layers))
+    observed = partial(observe, source.module, layers, names, windows, tokens=TOKENS, recompute=recompute)
+    try:
+        return observed() if paged is None else observed(put_aside=paged.store_tensor)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as reason:
+        raise NoGradientsError(reason_of(reason)) from reason
 
 
 def expected_costs(

@@ -137,13 +137,14 @@ def find_mixed_precision(
             fix="Raise --max-kl or --target-size, or give more calibration text.",
         )
     labels, quantized, measured = best
-    if again is not None:
-        other = again(_choice(units, labels, sensitivity))
+    chosen = _choice(units, labels, sensitivity)
+    if again is not None and chosen.calibrated:
+        other = again(chosen)
         remeasured = measure(other)
         tries.append(_try(units, labels, remeasured, limit=None))
         say(f"Rounded again, each layer behind the chosen ones: mean KL {remeasured.kl:.4g} on calibration text.")
         within = goal.max_bytes is None or remeasured.bytes <= goal.max_bytes
-        within = within and (goal.max_kl is None or remeasured.kl <= goal.max_kl)
+        within = within and (goal.max_kl is None or remeasured.kl <= max(_aim(goal), measured.kl))
         if within and _mean(remeasured) < _mean(measured):
             quantized, measured = other, remeasured
     record = {

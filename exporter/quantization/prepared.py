@@ -39,6 +39,7 @@ from jisu.exporter.quantization.sensitivity import (
     check_sensitivity_file,
     check_windows_of,
 )
+from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.quantization.weight_formats import (
     FormatChoice,
     choose_formats,
@@ -72,6 +73,8 @@ class Prepared:
         resume: what an export like this one has finished, and where this one keeps what it finishes; None of a model
             that is done quickly.
         workers: of the connected cluster, for what is independent; None for all of it in this process.
+        walked: of a mixed precision, labels of the formats that one walk rounds every layer in; empty where each is
+            measured, see `exporter.quantization.walked_sensitivity`.
     """
 
     options: QuantizationOptions
@@ -81,6 +84,7 @@ class Prepared:
     check_windows: dict[str, list[Any]] = field(default_factory=dict)
     resume: ResumeFolder | None = None
     workers: Workers | None = None
+    walked: tuple[str, ...] = ()
 
 
 def embedding_labels(target: str) -> tuple[str, ...]:
@@ -156,7 +160,11 @@ def prepare_quantization(
     check_windows = check_windows_of(data) if mixed else {}
     if options.sensitivity is not None:
         check_sensitivity_file(options.sensitivity, data)
-    return Prepared(options=options, choice=choice, data=data, warnings=warnings, check_windows=check_windows)
+    walks = mixed and options.sensitivity is None
+    walked = tuple(walked_formats(source, target=target, keep=options.keep)) if walks else ()
+    return Prepared(
+        options=options, choice=choice, data=data, warnings=warnings, check_windows=check_windows, walked=walked
+    )
 
 
 def _rounded_without_text(choice: FormatChoice, precision: Precision, *, target: str) -> FormatChoice:

@@ -199,11 +199,19 @@ def _calibrated_layers(source: Source, choice: FormatChoice) -> list[str]:
 
 
 def _feeders(source: Source, choice: FormatChoice, data: CalibrationData) -> dict[str, Feeder]:
-    """Layers that can take over the channel scales of those that read them: quantized ones only."""
+    """Layers that can take over the channel scales of those that read them: quantized ones, whose readers are of one
+    format and so have scales in common."""
     from jisu.calibration.w8a8.feeders import find_feeders
 
     feeders = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
-    return {reader: feeder for reader, feeder in feeders.items() if choice.formats.get(feeder.name) is not None}
+    read_in: dict[str, set[Any]] = {}
+    for reader, feeder in feeders.items():
+        read_in.setdefault(feeder.name, set()).add(choice.formats.get(reader))
+    return {
+        reader: feeder
+        for reader, feeder in feeders.items()
+        if choice.formats.get(feeder.name) is not None and len(read_in[feeder.name]) == 1
+    }
 
 
 def _int8_matmuls(

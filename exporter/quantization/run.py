@@ -89,9 +89,15 @@ def _run_quantization(
             return _with_record(on_grid)
     with stages.stage("sensitivity"):
         walked = None
-        if options.sensitivity is None and prepared.workers is None:
+        if prepared.walked and prepared.workers is None:
             walked = walk_all_formats(
-                source, data, target=target, keep=options.keep, resume=prepared.resume, progress=stages.advance
+                source,
+                data,
+                target=target,
+                keep=options.keep,
+                resume=prepared.resume,
+                progress=stages.advance,
+                say=stages.say,
             )
         again = None
         if walked is not None:

@@ -18,6 +18,7 @@ from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.expected_costs import (
     TOKENS,
     WINDOWS,
+    NoGradientsError,
     Unit,
     can_observe,
     expected_costs,
@@ -29,7 +30,6 @@ from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.outline import is_outline
-from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     from jisu.calibration.weights.formats import BlockQuantized, Floats
@@ -94,8 +94,8 @@ def spread_bits(
     matrices = _spread_matrices(source, choice)
     try:
         units, table_cost = measure_units(source, choice, matrices, data, codes[: len(choice.spread) - 1])
-    except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
-        note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
+    except NoGradientsError as reason:
+        note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason})."
         return replace(choice, notes=(*choice.notes, note)), {}
     return respread(choice, units, matrices, _tables(source), table_cost=table_cost)
 

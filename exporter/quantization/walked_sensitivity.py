@@ -7,14 +7,21 @@ take them. On SmolLM2-135M that is minutes where measuring each layer with each 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import STORED_BITS, WeightFormat
-from jisu.exporter.quantization.expected_costs import can_observe, expected_costs, first_windows, observe_layers
+from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.expected_costs import (
+    NoGradientsError,
+    can_observe,
+    expected_costs,
+    first_windows,
+    observe_layers,
+)
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.sensitivity import (
@@ -27,6 +34,7 @@ from jisu.exporter.quantization.sensitivity import (
 )
 from jisu.exporter.quantization.walked_layers import ROUNDED_BITS, codes_of, walk_layers
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size, stores_all_bits, takes_short_blocks
+from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
@@ -63,7 +71,9 @@ class WalkedLayers:
         embeddings = [matrix.name for matrix in matrices_of(source.module) if matrix.embedding]
         key = repr([choice.formats.get(name) for name in embeddings])
         if key not in self._projections:
-            self._projections[key] = quantize_output_projections(source, choice, self.windows)
+            rounded = quantize_output_projections(source, choice, self.windows)
+            stored = {id(part): source.put_aside(part) for part in rounded.values()}
+            self._projections[key] = {name: stored[id(part)] for name, part in rounded.items()}
         return self._projections[key]
 
 
@@ -75,6 +85,7 @@ def walk_all_formats(
     keep: Sequence[str] = (),
     resume: ResumeFolder | None = None,
     progress: ReportProgress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Sensitivity, WalkedLayers] | None:
     """What every format costs every layer, and the layers in all of them.
 
@@ -88,19 +99,41 @@ def walk_all_formats(
         keep: patterns of module paths that stay float32.
         resume: where what is finished is kept.
         progress: called with the layers done and their number.
-    """
-    from jisu.calibration.sensitivity import GroupSensitivity, Scorer
-    from jisu.calibration.w8a8.feeders import find_feeders
+        say: told why there is nothing, where that is seen late.
 
+    Raises:
+        InputError: activations or weights that are not finite.
+    """
     formats = walked_formats(source, target=target, keep=keep)
     if not formats:
         return None
+    check_finite_weights(source.module)
+    with as_input_errors():
+        return _walk(source, data, formats, target=target, keep=keep, resume=resume, progress=progress, say=say)
+
+
+def _walk(
+    source: Source,
+    data: CalibrationData,
+    formats: Mapping[str, Mapping[str, WeightFormat]],
+    *,
+    target: str,
+    keep: Sequence[str],
+    resume: ResumeFolder | None,
+    progress: ReportProgress | None,
+    say: Callable[[str], None],
+) -> tuple[Sensitivity, WalkedLayers] | None:
+    from jisu.calibration.sensitivity import GroupSensitivity, Scorer
+    from jisu.calibration.w8a8.feeders import find_feeders
+
     layers, places = list(formats[_FEWEST]), split_places(data)
     try:
         observed = observe_layers(source, layers, first_windows(data, places["statistics"]))
-    except RuntimeError:  # torch's, of a forward that changes what gradients need
+    except NoGradientsError as reason:
+        say(f"Each layer is measured with each format: no gradients can be calculated ({reason}).")
         return None
     if sorted(name for one in observed for name in one.names) != sorted(layers):
+        say("Each layer is measured with each format: no gradient reaches some of them, or several.")
         return None
     windows = [data.windows.ids[place] for place in places["statistics"]]
     few, *finer = (label for label in formats if LAYER_FORMATS[label].bits < ROUNDED_BITS)
@@ -120,7 +153,8 @@ def walk_all_formats(
         for unit in units
     ]
     matrices = matrices_of(source.module)
-    embeddings = [one for one in matrices if one.embedding and not _is_kept(one, keep)]
+    kept = kept_storages(matrices, keep)
+    embeddings = [one for one in matrices if one.embedding and one.storage not in kept]
     if embeddings:
         scored = [data.windows.ids[place][:SCORED_TOKENS] for place in places["score"]]
         scorer = Scorer(source.module, stack, scored)
@@ -139,7 +173,8 @@ def walked_formats(source: Source, *, target: str, keep: Sequence[str] = ()) -> 
         keep: patterns of module paths that stay float32.
     """
     matrices = matrices_of(source.module)
-    layers = [one for one in matrices if not one.embedding and not _is_kept(one, keep)]
+    kept = kept_storages(matrices, keep)
+    layers = [one for one in matrices if not one.embedding and one.storage not in kept]
     if not layers or any(one.recurrent or one.routed or not one.stacked for one in layers) or not can_observe(source):
         return {}
     narrow = stores_all_bits(target, matrices)
@@ -154,5 +189,6 @@ def walked_formats(source: Source, *, target: str, keep: Sequence[str] = ()) -> 
     return by_label if _FEWEST in by_label else {}
 
 
-def _is_kept(matrix: Matrix, keep: Sequence[str]) -> bool:
-    return any(fnmatchcase(matrix.name, pattern) for pattern in keep)
+def kept_storages(matrices: Sequence[Matrix], keep: Sequence[str]) -> set[Any]:
+    """Of weights that patterns keep by one of their names: a tied embedding is kept as a whole."""
+    return {one.storage for one in matrices if any(fnmatchcase(one.name, pattern) for pattern in keep)}

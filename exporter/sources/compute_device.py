@@ -76,6 +76,11 @@ def computing_on(name: str, module: nn.Module) -> Iterator[None]:
         yield
 
 
+def visits_device(part: nn.Module) -> bool:
+    """Whether a part is calculated on a device while `computing_on` lasts."""
+    return any(isinstance(getattr(hook, "__self__", None), _Visit) for hook in part._forward_pre_hooks.values())
+
+
 class _Visit:
     """A part's calls: its weights are on the device from the beginning of one to its end, whatever ends it."""
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -132,7 +134,14 @@ def test_activations_that_are_computed_again_say_the_same(seen: list[SeenInput])
         kept.append(tensor)
         return tensor.clone()
 
-    actual = observe(model, model.layers, NAMES, WINDOWS, tokens=24, put_aside=put_aside)
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    model.layers[0].down.register_forward_pre_hook(lambda _, inputs: held.append(weakref.ref(inputs[0])))
+    model.head.register_forward_pre_hook(lambda *_: alive.append(sum(one() is not None for one in held)))
+
+    actual = observe(model, model.layers, NAMES, WINDOWS, tokens=24, put_aside=put_aside, recompute=True)
+    assert len(alive) == len(WINDOWS)
+    assert not any(alive), "what entered a layer within was held until the backward pass"
     assert [one.names for one in actual] == [one.names for one in seen]
     for one, other in zip(actual, seen, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)

@@ -111,7 +111,7 @@ def test_what_8_bits_buy_is_what_was_recorded() -> None:
 
 
 def test_what_the_gate_says_without_a_grid_is_what_was_recorded() -> None:
-    rows = json.loads((RESULTS / "no-grid.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((RESULTS / "no-grid" / "gate.json").read_text(encoding="utf-8"))["rows"]
     page = text_of("docs/precision.md")
     for name, row in rows.items():
         assert max(row["domains"].values()) == row["worst_kl"] == row["domains"][row["worst_domain"]]

@@ -56,8 +56,9 @@ def test_a_way_changes_rounding_while_it_is_measured(monkeypatch):
         "jisu.benchmarks.studies.mixed_precision_rounding.quantize_sequentially",
         lambda *values, weights: seen.append(weights),
     )
-    with rounding(Way(damping=0.1, alike=True), ["prose", "prose", "code"]):
-        assert jisu.calibration.weights.gptq.GptqOptions().damping == 0.1
+    with rounding(Way(damping=0.07, alike=True), ["prose", "prose", "code"]):
+        assert jisu.calibration.weights.gptq.GptqOptions().damping == 0.07
+        assert jisu.calibration.weights.gptq.GptqOptions(damping=0.3).damping == 0.3, "an output projection's own"
         jisu.calibration.sequential.quantize_sequentially()
     assert seen == [[0.5, 0.5, 1.0]]
     assert jisu.calibration.weights.gptq.GptqOptions is GptqOptions

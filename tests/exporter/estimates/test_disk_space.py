@@ -12,6 +12,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.estimates import disk_space as room
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.expected_costs import TOKENS, WINDOWS
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.walked_sensitivity import walked_formats
 from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
@@ -64,13 +65,15 @@ def test_layers_that_text_chooses_bits_for_have_integers_of_each_format(
     options: Any = SimpleNamespace(precision=precision_named("int4"))
 
     def bytes_of(choice: FormatChoice) -> int:
-        prepared: Any = SimpleNamespace(options=options, choice=choice)
+        prepared: Any = SimpleNamespace(options=options, choice=choice, walked=())
         return disk_space(tmp_path / "artifact", source, prepared, None)[0]
 
     chosen = choose_formats(matrices, options.precision, stored_bits=True)
-    layers = sum(matrix.elements for matrix in matrices if not matrix.embedding)
-    assert bytes_of(chosen) - bytes_of(choose_formats(matrices, options.precision)) == 2 * layers
-    assert bytes_of(replace(chosen, algorithm="rtn")) == bytes_of(chosen) - 2 * layers
+    layers = [matrix for matrix in matrices if not matrix.embedding]
+    inputs = 2 * 4 * WINDOWS * TOKENS * sum(matrix.features for matrix in layers)
+    more = 2 * sum(matrix.elements for matrix in layers) + inputs
+    assert bytes_of(chosen) - bytes_of(choose_formats(matrices, options.precision)) == more
+    assert bytes_of(replace(chosen, algorithm="rtn")) == bytes_of(chosen) - more
 
 
 def test_a_mixed_precision_has_integers_of_each_format_below_8_bits(
@@ -81,9 +84,14 @@ def test_a_mixed_precision_has_integers_of_each_format_below_8_bits(
     prepared: Any = SimpleNamespace(
         options=SimpleNamespace(precision=precision_named("mixed"), keep=()),
         choice=FormatChoice(formats={}, algorithm="none"),
+        walked=tuple(walked_formats(source, target="ort-cpu")),
     )
-    bytes_of_all = disk_space(tmp_path / "artifact", source, prepared, None)[0]
-    formats = walked_formats(source, target="ort-cpu")
-    assert len(formats) == 5
-    codes = 4 * source.weight_bytes // 4
-    assert bytes_of_all == source.weight_bytes + codes + room._SIDE_FILES
+    assert len(prepared.walked) == 5
+    inputs = 2 * 4 * WINDOWS * TOKENS * sum(one.features for one in matrices_of(source.module) if not one.embedding)
+    needed = disk_space(tmp_path / "artifact", source, prepared, None)[0]
+    # Four formats below 8 bits, and three mixed precisions that are tried.
+    assert needed == source.weight_bytes + (4 + 3) * source.weight_bytes // 4 + inputs + room._SIDE_FILES
+    prepared.walked = ()
+    assert (
+        disk_space(tmp_path / "artifact", source, prepared, None)[0] == needed - 3 * source.weight_bytes // 4 - inputs
+    )

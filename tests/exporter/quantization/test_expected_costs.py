@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.calibration_data import read_calibration_data
@@ -12,7 +14,9 @@ from jisu.exporter.quantization.expected_costs import (
     observe_layers,
 )
 from jisu.exporter.quantization.rounding_tasks import round_weight
-from jisu.exporter.sources import load_source
+from jisu.exporter.sources import load_source, paged_weights
+from jisu.exporter.sources.compute_device import computing_on
+from tests.support.models import write_tiny_llama
 
 EIGHT = WeightFormat(bits=8, block_size=32, symmetric=True)
 LAYERS = [f"model.layers.{number}.mlp.{name}_proj" for number in (0, 1) for name in ("gate", "up", "down")]
@@ -80,6 +84,49 @@ def test_a_layer_that_is_called_twice_is_left_out(source, data):
     finally:
         del source.module.model.layers[0].mlp.forward
     assert names == {name for name in LAYERS if ".1." in name}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_on_the_disk_and_those_of_two_bytes_show_the_same(tmp_path, monkeypatch, dtype):
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(paged_weights, "PAGED_FROM", 0)
+    checkpoint = write_tiny_llama(tmp_path / "checkpoint")
+    if dtype != "float32":
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
+        model.save_pretrained(checkpoint)
+    paged = load_source(checkpoint, scratch=tmp_path)
+    assert paged.paged is not None
+    assert paged.in_place == (dtype == "bfloat16")
+    names = [f"model.layers.{number}.mlp.{name}_proj" for number in (0, 1) for name in ("gate", "up", "down")]
+    windows = [np.arange(start, start + 32) for start in (3, 40)]
+    actual = observe_layers(paged, names, windows)
+    expected = observe_layers(load_source(checkpoint), names, windows)
+    assert [one.names for one in actual] == [one.names for one in expected]
+    assert sorted(name for one in actual for name in one.names) == sorted(names)
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one.rows, other.rows, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.weights, other.weights, rtol=1e-3)
+
+
+def test_layers_that_a_device_calculates_are_calculated_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(paged_weights, "PAGED_FROM", 0)
+    paged = load_source(write_tiny_llama(tmp_path / "checkpoint"), scratch=tmp_path)
+    visited = []
+    with computing_on("cpu:0", paged.module):
+        layer = paged.module.model.layers[1]
+        layer.register_forward_hook(lambda part, *_: visited.append("forward" in vars(part)))
+        observe_layers(paged, ["model.layers.1.mlp.down_proj"], [np.arange(3, 35)])
+    assert visited == [False], "a layer whose forward is replaced stays on the CPU"
+
+
+def test_memory_that_is_not_there_is_no_missing_gradient(source, data, monkeypatch):
+    def full(*values, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("jisu.calibration.expected_divergence.observe", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        observe_layers(source, LAYERS, first_windows(data))
 
 
 def test_a_model_too_large_is_not_observed(source, monkeypatch):

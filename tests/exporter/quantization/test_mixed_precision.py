@@ -180,6 +180,13 @@ def test_the_parts_together_say_what_is_better_and_the_worst_what_is_within_the_
         assert mixed.record["measured_kl"] == kl
 
 
+def test_a_choice_of_8_bits_is_not_rounded_again():
+    rounds = []
+    whole = sum(one.bytes["int8"] for one in UNITS) + OVERHEAD
+    Workshop().find(Goal(max_bytes=whole + 10), again=rounds.append)
+    assert rounds == []
+
+
 def test_nothing_left_to_choose_is_refused():
     with pytest.raises(InputError, match="nothing left to quantize"):
         Workshop().find(Goal(max_kl=0.1), keep=["*"])

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jisu.calibration.w8a8.feeders import Feeder
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.precision.precision import WeightFormat, precision_named
+from jisu.exporter.quantization import quantize_source as module
 from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
@@ -104,3 +106,19 @@ def test_progress_is_reported_to_the_end(untied):
     quantize(untied, "int8", progress=lambda done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_layer_that_makes_the_input_of_others_takes_their_scales_where_these_are_of_one_format(
+    untied, data, monkeypatch
+):
+    four, six = (WeightFormat(bits=bits, block_size=32, symmetric=True) for bits in (4, 6))
+    rows = np.arange(64)
+    feeders = {reader: Feeder(name=name, rows=rows) for reader, name in (("a", "up"), ("b", "up"), ("c", "float"))}
+    monkeypatch.setattr("jisu.calibration.w8a8.feeders.find_feeders", lambda *inputs: feeders)
+
+    def readers(a, b):
+        choice = FormatChoice(formats={"a": a, "b": b, "c": four, "up": four, "float": None}, algorithm="gptq")
+        return set(module._feeders(untied, choice, data))
+
+    assert readers(four, four) == {"a", "b"}
+    assert readers(four, six) == set(), "they were searched apart"

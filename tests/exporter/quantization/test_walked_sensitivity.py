@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import jisu
+from jisu.calibration.errors import ActivationError
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.quantization import run as run_module
 from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.quantize_source import quantize_source
@@ -122,8 +124,17 @@ def test_layers_that_are_kept_are_not_walked(source, data):
     sensitivity, layers = walk_all_formats(source, data, target="ort-cpu", keep=["*.down_proj", "lm_head"])
     names = {name for unit in sensitivity.units for name in unit.names}
     assert not any(name.endswith("down_proj") for name in names)
-    assert "lm_head" not in names
+    assert not names & {"lm_head", "model.embed_tokens"}, "one weight under two names"
     assert not any("down_proj" in name for name in layers.codes[0])
+
+
+def test_what_calibration_finds_wrong_is_said_to_the_user(source, data, monkeypatch):
+    def infinite(*values, **named):
+        raise ActivationError("The input is not finite", received="inf", allowed="finite numbers", fix="Look at it.")
+
+    monkeypatch.setattr("jisu.exporter.quantization.walked_sensitivity.walk_layers", infinite)
+    with pytest.raises(InputError, match="not finite"):
+        walk_all_formats(source, data, target="ort-cpu")
 
 
 def test_files_that_hold_no_narrow_codes_have_none(source, data):
@@ -142,7 +153,9 @@ def test_a_forward_without_gradients_is_measured(source, data):
 
     handle = source.module.model.layers[1].mlp.act_fn.register_forward_hook(changes)
     try:
-        assert walk_all_formats(source, data, target="ort-cpu") is None
+        said = []
+        assert walk_all_formats(source, data, target="ort-cpu", say=said.append) is None
+        assert "no gradients can be calculated" in said[0]
     finally:
         handle.remove()
 

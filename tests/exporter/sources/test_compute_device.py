@@ -18,7 +18,7 @@ from jisu.exporter.gate.reference import TorchReference
 from jisu.exporter.pipeline import export
 from jisu.exporter.request import ExportRequest
 from jisu.exporter.sources import compute_device
-from jisu.exporter.sources.compute_device import check_device, computing_on
+from jisu.exporter.sources.compute_device import check_device, computing_on, visits_device
 from tests.support.models import llama_config, random_model
 
 PLAYED = "cuda:0"
@@ -132,3 +132,13 @@ def test_devices_that_torch_sees_are_allowed_up_to_their_number(monkeypatch: pyt
     for name in ("cuda:2", "mps"):
         with pytest.raises(InputError, match="Allowed: cpu, cuda"):
             check_device(name)
+
+
+def test_a_layer_knows_whether_a_device_calculates_it() -> None:
+    module = random_model(llama_config())
+    layers: Any = module.model.layers
+    assert not any(map(visits_device, layers))
+    with computing_on("cpu:0", module):
+        assert all(map(visits_device, layers))
+        assert not visits_device(layers[0].mlp)
+    assert not any(map(visits_device, layers))
