@@ -64,6 +64,19 @@ def test_the_comparison_is_the_recorded_one() -> None:
     assert len(names) >= 5
 
 
+def test_the_comparison_without_a_grid_is_the_recorded_one() -> None:
+    folder = RESULTS / "no-grid"
+    report = read_report(folder / "report.json")
+    assert (folder / "report.md").read_text(encoding="utf-8") == render_markdown(report)
+    shown = text_of("README.md").partition("<!-- without a grid: begin -->\n")[2].partition("\n<!-- without")[0]
+    names = [row["name"] for row in report["rows"]]
+    assert shown == render_rows(report, names=names, titles=readme_columns(report)).rstrip("\n")
+    gates = json.loads((folder / "gate.json").read_text(encoding="utf-8"))["rows"]
+    for name, row in (("int4", "`int4`"), ("target-size-90MB", "`--target-size 90MB`")):
+        (compared,) = (one for one in report["rows"] if one["name"] == f"{name} (ort-cpu)")
+        assert compared["gate"]["quality"]["worst_kl"] == gates[row]["worst_kl"], "the artifacts are the same"
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/precision.md"])
 def test_sizes_and_divergences_of_precisions_are_what_their_gates_measured(
     page: str, rows: dict[str, dict[str, Any]]
