@@ -116,10 +116,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/diagnosis/subject.py",
     ),
     # Estimates are compared with what an export then takes.
-    "exporter/test_dry_run.py": (
-        "exporter/estimates/size_estimate.py",
-        "exporter/export_job.py",
-    ),
+    "exporter/test_dry_run.py": ("exporter/estimates/size_estimate.py",),
     # Models that hear, exported and run beside those of transformers.
     "scenarios/test_speech_runs.py": (
         "exporter/contract/speech_backend.py",
