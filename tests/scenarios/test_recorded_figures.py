@@ -28,6 +28,7 @@ GATE_ROWS = {
 COMPARED_ROWS = GATE_ROWS | {
     "llama.cpp Q4_K_M": "llama.cpp Q4_K_M",
     "llama.cpp Q8_0": "llama.cpp Q8_0",
+    "llama.cpp Q4_0": "llama.cpp Q4_0",
     "onnxruntime-genai's int4": "genai int4",
 }
 

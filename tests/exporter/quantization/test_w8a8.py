@@ -90,6 +90,18 @@ def test_layers_that_are_kept_get_8_bit_weights(source, data, monkeypatch):
     assert result.record["products"]["kept"]
 
 
+@pytest.mark.parametrize(("precision", "share"), [("w8a8", 0.15), ("w8a8-dynamic", 0.5)])
+def test_fixed_scales_are_given_less_of_the_budget(source, data, monkeypatch, precision, share):
+    """What they lose in a language that the mixture has not is a few times what they lose in the mixture."""
+    limits = []
+    monkeypatch.setattr(
+        "jisu.exporter.quantization.w8a8._fewest",
+        lambda divergence, count, limit: limits.append(limit) or _fewest(divergence, count, limit),
+    )
+    outcome(source, data, max_kl=0.08, precision=precision)
+    assert limits == [pytest.approx(share * 0.08)]
+
+
 @pytest.mark.parametrize("needed", [0, 1, 3, 4, 5, 9, 10])
 def test_as_few_are_kept_as_the_limit_asks_for(needed):
     count, tried = _fewest(lambda kept: 1.0 if kept < needed else 0.1, 10, 0.5)

@@ -171,3 +171,12 @@ def test_a_target_size_takes_one_walk(checkpoint, tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in (tmp_path / "small").iterdir()) <= 380_000
     assert {unit["format"] for unit in manifest["quantization"]["mix"]["units"]} <= {"fp32", *LAYER_FORMATS}
     assert "in all formats at once" in manifest["quantization"]["statistics"]
+
+
+def test_the_smallest_within_a_divergence_is_rounded_again(checkpoint, tmp_path):
+    assert jisu.main(["export", str(checkpoint), "--quiet", "--max-kl", "0.05", "--out", str(tmp_path / "close")]) == 0
+    manifest = json.loads((tmp_path / "close" / "manifest.json").read_text())
+    mix = manifest["quantization"]["mix"]
+    assert mix["measured_kl"] <= 0.05
+    assert mix["tries"][-1]["units"] == mix["tries"][-2]["units"], "the same choice once more"
+    assert {unit["format"] for unit in mix["units"]} - {"int8", "fp32"}
