@@ -52,7 +52,8 @@ def ways(matrices: Sequence[Matrix]) -> Iterator[tuple[str, FormatChoice]]:
         yield f"8 bits by shape, {words} of the longest", replace(choice, spread=None)
         yield f"8 bits by expected loss, bytes of {words}", choice
         narrow = choose_formats(matrices, PRECISIONS["int4"], stored_bits=True)
-        yield f"6 and 8 bits by expected loss, bytes of {words}", replace(choice, spread=narrow.spread)
+        few, *_, six, eight = narrow.spread or ()
+        yield f"6 and 8 bits by expected loss, bytes of {words}", replace(choice, spread=(few, six, eight))
 
 
 def main(arguments: list[str] | None = None) -> None:

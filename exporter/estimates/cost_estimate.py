@@ -18,7 +18,7 @@ from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, 
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits
-from jisu.exporter.quantization.expected_costs import WINDOWS
+from jisu.exporter.quantization.expected_costs import WINDOWS, can_observe
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.sensitivity import LAYER_FORMATS, split_windows
 from jisu.exporter.quantization.spread_bits import between
@@ -160,7 +160,8 @@ def _quantization(
     )
     if precision.name != MIXED:
         needs = needs_of(formats=1 + max(map(len, between(source, choice).values()), default=0))
-        peak = loaded + needs.memory_bytes + _codes_bytes(source)
+        passes = _backward_bytes(source, length) if choice.spread is not None and can_observe(source) else 0
+        peak = loaded + max(needs.memory_bytes, passes) + _codes_bytes(source)
         return [StageCost(name="quantize", seconds=needs.seconds(rate * _GPTQ_SHARE), peak_bytes=peak)]
     needs = needs_of()
     gptq = needs.seconds(rate * _GPTQ_SHARE)
@@ -168,7 +169,8 @@ def _quantization(
     if prepared.walked and prepared.workers is None:
         formats = sum(LAYER_FORMATS[label].bits < ROUNDED_BITS for label in prepared.walked)
         walk = needs_of(formats=formats).seconds(rate * _GPTQ_SHARE) + _BACKWARD_RUNS * WINDOWS * length * forward
-        peak += formats * _codes_bytes(source) + _PASS_LOGITS * _FLOAT_BYTES * length * source.model.vocab_size
+        passes = _backward_bytes(source, length)
+        peak = loaded + max(needs.memory_bytes, passes) + (1 + formats) * _codes_bytes(source)
         tried = gptq + _TRIES * _TRIED_RUNS * tokens * forward
         return [
             StageCost(name="sensitivity", seconds=walk, peak_bytes=peak),
@@ -180,6 +182,14 @@ def _quantization(
     mix = StageCost(name="mix", seconds=_MIXES * gptq, peak_bytes=peak + size.largest_bytes)
     sensitivity = prepared.options.sensitivity
     return [mix] if sensitivity is not None and sensitivity.exists() else [measured, mix]
+
+
+def _backward_bytes(source: Source, length: int) -> int:
+    """Of a backward pass over a window: logits, and what layers hold; of those that are computed again, of one."""
+    facts = shape_facts(source)
+    held = sum(2 * group.rows + group.features for group in facts["groups"])
+    layers = 1 if is_large(source) and not source.in_place else source.model.layers
+    return int(_FLOAT_BYTES * length * (_PASS_LOGITS * source.model.vocab_size + layers * held))
 
 
 def _asked_bytes(source: Source, logits: int, largest: int) -> int:

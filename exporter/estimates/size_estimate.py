@@ -25,6 +25,7 @@ from jisu.exporter.precision.precision import (
 )
 from jisu.exporter.quantization.grids import grid_bytes
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.walked_sensitivity import kept_storages
 from jisu.exporter.quantization.weight_formats import (
     fit_block_size,
     scale_bytes,
@@ -163,7 +164,11 @@ def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, t
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
         narrow = stores_all_bits(target, matrices)
-        forms = {matrix.name: _mixed_form(matrix, prepared, target, narrow=narrow) for matrix in matrices}
+        kept = kept_storages(matrices, prepared.options.keep)
+        forms = {
+            one.name: _mixed_form(one, target, narrow=narrow) if one.storage not in kept else _unquantized(one)
+            for one in matrices
+        }
     elif precision.name == KEPT_FOLDER:
         forms = _kept_forms(source, matrices, target)
     elif precision.name == KEPT_GGUF:
@@ -194,15 +199,15 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
     return describe_blocks(form), size, size
 
 
-def _mixed_form(matrix: Matrix, prepared: Prepared, target: str, *, narrow: bool) -> tuple[str, int, int]:
-    from fnmatch import fnmatchcase
+def _unquantized(matrix: Matrix) -> tuple[str, int, int]:
+    return _OTHERS, _FLOAT_BYTES * matrix.elements, _FLOAT_BYTES * matrix.elements
 
+
+def _mixed_form(matrix: Matrix, target: str, *, narrow: bool) -> tuple[str, int, int]:
     from jisu.exporter.quantization.prepared import embedding_labels
     from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
 
     whole = _FLOAT_BYTES * matrix.elements
-    if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
-        return _OTHERS, whole, whole
     candidates = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
     allowed = embedding_labels(target) if matrix.embedding else tuple(candidates)
     formats = {

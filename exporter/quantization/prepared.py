@@ -44,6 +44,7 @@ from jisu.exporter.quantization.weight_formats import (
     FormatChoice,
     choose_formats,
     finer_without_text,
+    kept_names,
     stores_all_bits,
     takes_short_blocks,
 )
@@ -112,7 +113,9 @@ def prepare_quantization(
     choice = FormatChoice(formats={}, algorithm="none")
     # What reads images or hears has no decoder layers.
     keep = tuple(name for name in options.keep if name not in graphs_of_features(source))
-    if not mixed:
+    if mixed:
+        kept_names(matrices_of(source.module), keep)  # says which pattern matches nothing
+    else:
         changed = bool(keep) or options.block_size is not None or options.symmetric is not None
         changed |= options.precision.layers is not None
         matrices = matrices_of(source.module) if changed else []

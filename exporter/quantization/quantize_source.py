@@ -163,6 +163,7 @@ def _quantize(
                 if few is not None:
                     choice, record = spread_bits(source, choice, data, [layers, *finer])
                     more |= {"spread": record} if record else {}
+                    feeders = _with_common_scales(feeders, choice)
                     layers = codes_of(choice, [layers, *finer])
                 weights |= layers
             if walked is None:
@@ -204,6 +205,10 @@ def _feeders(source: Source, choice: FormatChoice, data: CalibrationData) -> dic
     from jisu.calibration.w8a8.feeders import find_feeders
 
     feeders = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
+    return _with_common_scales(feeders, choice)
+
+
+def _with_common_scales(feeders: Mapping[str, Feeder], choice: FormatChoice) -> dict[str, Feeder]:
     read_in: dict[str, set[Any]] = {}
     for reader, feeder in feeders.items():
         read_in.setdefault(feeder.name, set()).add(choice.formats.get(reader))

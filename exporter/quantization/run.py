@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jisu.exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
+from jisu.exporter.quantization.feature_weights import graphs_of_features
 from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_choice
 from jisu.exporter.quantization.keep import keep_quantization
 from jisu.exporter.quantization.keep_integers import keep_integers
@@ -73,7 +74,9 @@ def _run_quantization(
     data = prepared.data
     statistics = split_windows(data)["statistics"]
     quantize = partial(quantize_source, source, data=data, windows=statistics, progress=stages.advance)
-    own_grid = grid_choice(source, keep=options.keep)
+    # What reads images or hears has no decoder layers.
+    keep = tuple(name for name in options.keep if name not in graphs_of_features(source))
+    own_grid = grid_choice(source, keep=keep)
     if own_grid is not None:
         with stages.stage("mix"):
             on_grid = find_grid_mixed_precision(
@@ -94,7 +97,7 @@ def _run_quantization(
                 source,
                 data,
                 target=target,
-                keep=options.keep,
+                keep=keep,
                 resume=prepared.resume,
                 progress=stages.advance,
                 say=stages.say,
@@ -119,7 +122,7 @@ def _run_quantization(
             quantize=quantize,
             measure=measure,
             again=again,
-            keep=options.keep,
+            keep=keep,
             embedding_labels=embedding_labels(target),
             say=stages.say,
         )

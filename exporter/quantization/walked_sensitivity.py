@@ -90,7 +90,7 @@ def walk_all_formats(
     """What every format costs every layer, and the layers in all of them.
 
     None of a model whose layers no one walk and no backward pass reach: experts, recurrent layers, layers that are
-    called twice, classifiers, models of too many parameters.
+    called twice, models of too many parameters.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
@@ -133,7 +133,7 @@ def _walk(
         say(f"Each layer is measured with each format: no gradients can be calculated ({reason}).")
         return None
     if sorted(name for one in observed for name in one.names) != sorted(layers):
-        say("Each layer is measured with each format: no gradient reaches some of them, or several.")
+        say("Each layer is measured with each format: gradients do not reach all of them, or reach one several times.")
         return None
     windows = [data.windows.ids[place] for place in places["statistics"]]
     few, *finer = (label for label in formats if LAYER_FORMATS[label].bits < ROUNDED_BITS)

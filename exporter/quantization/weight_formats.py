@@ -108,11 +108,11 @@ def choose_formats(
     own = (precision.layers, precision.embedding)
     if precision.half is not None:
         _refuse_options(precision, keep=(), block_size=block_size, symmetric=symmetric)
-        return FormatChoice(formats=dict.fromkeys(sorted(_kept(matrices, keep))), algorithm="none")
+        return FormatChoice(formats=dict.fromkeys(sorted(kept_names(matrices, keep))), algorithm="none")
     if own == (None, None):
         _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
         return FormatChoice(formats={}, algorithm="none")
-    kept = _kept(matrices, keep)
+    kept = kept_names(matrices, keep)
     if isinstance(precision.layers, Int8MatmulFormat):
         _refuse_options(precision, block_size=block_size, symmetric=symmetric)
     formats: dict[str, Format | None] = {}
@@ -216,7 +216,7 @@ def finer_without_text(choice: FormatChoice, matrices: Sequence[Matrix]) -> Form
     return replace(choice, formats=formats)
 
 
-def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
+def kept_names(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
     """Names that the patterns keep, and the other name of a tied embedding with them."""
     storages = set()
     for pattern in patterns:
