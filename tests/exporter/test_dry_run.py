@@ -140,6 +140,15 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
     assert dry_run(checkpoint, tmp_path / "out", target_size=limit).size.largest_bytes == limit
 
 
+def test_a_tied_embedding_that_is_kept_by_one_name_is_whole_in_every_mix(tmp_path):
+    tied = write_tiny_llama(tmp_path / "tied", layers=1)
+    sizes = [
+        dry_run(tied, tmp_path / "out", max_kl=0.05, keep=keep).size.smallest_bytes
+        for keep in ([], ["lm_head"], ["model.embed_tokens"])
+    ]
+    assert sizes[0] < sizes[1] == sizes[2]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -147,6 +156,7 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
         ({"precision": "int8", "block_size": 256, "keep": []}, "does not divide"),
         ({"precision": "fp32", "block_size": 32}, "no blocks"),
         ({"target_size": 100_000}, "No mixed precision is this small"),
+        ({"max_kl": 0.1, "keep": ["*.nowhere"]}, "matches nothing"),
         ({"precision": "int4", "calibration": "missing.txt"}, "missing.txt"),
         ({"keep_quantization": True}, "GGUF"),
         ({"precision": "int8", "max_kl": float("nan")}, "--max-kl nan"),

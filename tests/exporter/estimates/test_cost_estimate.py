@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jisu.exporter.estimates.cost_estimate import _opened_share
+from jisu.exporter.dry_run import estimate_export
+from jisu.exporter.estimates import cost_estimate
+from jisu.exporter.estimates.cost_estimate import _backward_bytes, _opened_share
 from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.request import ExportRequest
+from jisu.exporter.sources import load_source
 
 
 def prepared(*block_sizes: int | None) -> Any:
@@ -23,3 +28,32 @@ def prepared(*block_sizes: int | None) -> Any:
 )
 def test_kernels_add_to_the_scales_of_short_blocks(blocks: tuple[int | None, ...], share: float) -> None:
     assert _opened_share(prepared(*blocks)) == share
+
+
+def test_a_backward_pass_holds_logits_and_the_layers_that_are_not_computed_again(
+    tiny_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_source(tiny_source)
+    vocabulary, layers = source.model.vocab_size, source.model.layers
+    every = _backward_bytes(source, 32)
+    monkeypatch.setattr(cost_estimate, "is_large", lambda _: True)
+    one = _backward_bytes(source, 32)
+    logits = 4 * 32 * 4 * vocabulary
+    assert one > logits
+    assert every - logits == layers * (one - logits)
+
+
+def test_text_that_chooses_bits_takes_the_memory_of_a_backward_pass(
+    tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peaks(**options: Any) -> dict[str, int]:
+        request = ExportRequest(checkpoint=str(tiny_source), out=tmp_path / "out", **options)
+        return {stage.name: stage.peak_bytes for stage in estimate_export(request).stages}
+
+    choices: list[tuple[str, dict[str, Any]]] = [("quantize", {"precision": "int4"}), ("sensitivity", {"max_kl": 0.1})]
+    for stage, options in choices:
+        before = peaks(**options)
+        with monkeypatch.context() as patch:
+            patch.setattr(cost_estimate, "_backward_bytes", lambda *_: 1 << 40)
+            after = peaks(**options)
+        assert after[stage] > 1 << 40 > before[stage]
