@@ -4,15 +4,11 @@ less damping, more windows, all parts of the mixture alike.
     python -m benchmarks.studies.mixed_precision_rounding CHECKPOINT --megabytes 87.5 --out FILE.json \\
         [--texts development --wheels FOLDER | --texts gate] [--only "NAME;NAME"]
 
-The checkpoint runs in torch with weights that were rounded and put back, against itself, as if its file had no grid.
-What is chosen is chosen on the development texts (`benchmarks.studies.development_texts`); the gate's are for a last
-look. Rows that the file already has are not measured again.
+`benchmarks.studies.rounding_study` says on which texts, and how.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,14 +20,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
-from jisu.benchmarks.studies.development_texts import development_domains
-from jisu.benchmarks.studies.weight_formats import Domains, Subject
+from jisu.benchmarks.studies.rounding_study import (
+    is_wanted,
+    judged_texts,
+    open_report,
+    save_report,
+    score_rounded,
+    study_parser,
+    subject_of,
+)
+from jisu.benchmarks.studies.weight_formats import Domains
 from jisu.calibration.sequential import quantize_sequentially
-from jisu.calibration.text.windows import Windows
 from jisu.calibration.weights.gptq import GptqOptions
-from jisu.exporter.gate.domain_tokens import domain_tokens
 from jisu.exporter.quantization.calibration_data import MIX_SHARES, MIX_WINDOWS, CalibrationData, read_calibration_data
 from jisu.exporter.quantization.knapsack import choose_options
 from jisu.exporter.quantization.quantize_source import quantize_source
@@ -130,50 +130,26 @@ def read_mixture(source: Any, more: int = 1) -> CalibrationData:
 
 
 def score(source: Any, parts: Mapping[str, Any], domains: Domains) -> dict[str, Any]:
-    """Put weights back, compare the predictions; the module's own weights are back at the end."""
-    import torch
-
-    own = {name: source.module.get_parameter(name).detach().clone() for name in parts}
-    try:
-        for name, part in parts.items():
-            source.module.get_parameter(name).data.copy_(torch.from_numpy(part.dequantize()))
-        scores = domains.score(Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0)).logits)
-    finally:
-        for name, value in own.items():
-            source.module.get_parameter(name).data.copy_(value)
-    kls = {name: float(figures["mean_kl"]) for name, figures in scores.items()}
+    """Worst domain, mean and all domains' mean KL divergence with rounded weights."""
+    kls = {name: float(figures["mean_kl"]) for name, figures in score_rounded(source, parts, domains).items()}
     worst = max(kls, key=lambda name: kls[name])
     return {"worst_kl": kls[worst], "worst_domain": worst, "mean_kl": sum(kls.values()) / len(kls), "domains": kls}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint")
+    parser = study_parser(__doc__ or "")
     parser.add_argument("--megabytes", type=float, required=True, help="most of all weights together")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file of the figures")
-    parser.add_argument("--texts", choices=("development", "gate"), default="development")
-    parser.add_argument("--wheels", type=Path, help="folder of the wheels that development texts are in")
-    parser.add_argument("--tokens", type=int, default=256, help="of each domain, about (default: %(default)s)")
-    parser.add_argument("--only", default="", help="names of rows, separated by semicolons (default: all)")
     options = parser.parse_args(arguments)
-    source = load_source(options.checkpoint)
-    report: dict[str, Any] = {"checkpoint": Path(options.checkpoint).name, "texts": options.texts, "rows": {}}
-    if options.out.exists():
-        report = json.loads(options.out.read_text(encoding="utf-8"))
-        assert report["texts"] == options.texts, f"{options.out} was measured on other texts"
-    assert source.tokenizer is not None, "texts need a tokenizer"
-    texts = list(domain_tokens(source.tokenizer, source.model.vocab_size).domains) if options.texts == "gate" else []
-    texts = texts or development_domains(source.tokenizer, options.wheels, tokens=options.tokens)
-    only = [name.strip() for name in options.only.split(";") if name.strip()]
+    source, report = load_source(options.checkpoint), open_report(options)
     with TemporaryDirectory() as folder:
-        own = Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0))
-        domains = Domains(texts, own.logits, tokens=options.tokens, folder=Path(folder))
+        texts = judged_texts(source, options)
+        domains = Domains(texts, subject_of(source).logits, tokens=options.tokens, folder=Path(folder))
         mixtures = {1: read_mixture(source)}
         walked = walk_all_formats(source, mixtures[1], target="ort-cpu")
         assert walked is not None, "a model whose layers one walk reaches"
         sensitivity, layers = walked
         for name, way in WAYS.items():
-            if name in report["rows"] or (only and name not in only):
+            if not is_wanted(name, options, report):
                 continue
             if way.more not in mixtures:
                 mixtures[way.more] = read_mixture(source, way.more)
@@ -191,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
                 ).by_name
             seconds = time.perf_counter() - started
             report["rows"][name] = {**record, "seconds": seconds, **score(source, parts, domains)}
-            options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            save_report(options, report)
             row = report["rows"][name]
             print(
                 f"| {name} | {row['bytes'] / 1e6:.1f} MB | {row['worst_kl']:.3f} | {row['mean_kl']:.3f} |", flush=True
