@@ -8,7 +8,8 @@ compensation. Rows are independent, so matrices with one input may be stacked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,14 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.calibration.errors import ActivationError, CalibrationError
-from jisu.calibration.weights.block_scales import encode, full_range, least_error
+from jisu.calibration.weights.block_scales import full_range, least_error
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats
+from jisu.calibration.weights.row_pieces import for_row_pieces
 
 if TYPE_CHECKING:
     import torch
 
 # Of an inverse, calculated at once.
 _COLUMNS = 1024
+# Weights rounded together: what a piece takes in memory is a dozen times as many bytes.
+_PIECE = 1 << 22
+# Columns that absorb each other's errors one by one; those behind them absorb these together.
+_TOGETHER = 32
+_SLAB = 256  # columns that absorb errors at once
 
 Order = Literal["natural", "blocks", "columns"]
 Hessian = npt.NDArray[np.floating]
@@ -95,40 +102,81 @@ def gptq_formats(
     results: dict[BlockFormat, BlockQuantized] = {}
     for width in dict.fromkeys(one.width(features) for one in formats):
         same = [one for one in dict.fromkeys(formats) if one.width(features) == width]
-        starts = range(0, same[0].count_blocks(features, layer=layer) * width, width)
-        blocks = [slice(start, min(start + width, features)) for start in starts]
-        columns, sequence = _walk(diagonal, blocks, options.order)
-        factor = inverse_factor(hessian, columns, options.damping, layer=layer)
-        for one in same:
-            results[one] = _round_columns(weight, factor, columns, sequence, blocks, one, options)
-        del factor
+        same[0].count_blocks(features, layer=layer)
+        columns = _order_columns(diagonal, width, options.order)
+        walk = _Walk(columns=columns, factor=inverse_factor(hessian, columns, options.damping, layer=layer))
+        results |= zip(same, _round_rows(weight, walk, same, options), strict=True)
+        del walk
     return [results[one] for one in formats]
 
 
-def _round_columns(
-    weight: Floats,
-    factor: Floats,
-    columns: npt.NDArray[np.intp],
-    sequence: list[int],
-    blocks: list[slice],
-    block_format: BlockFormat,
-    options: GptqOptions,
-) -> BlockQuantized:
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    """The columns of a matrix in the order they are rounded, and what each leaves to those behind it.
+
+    Attributes:
+        columns: [K].
+        factor: see `inverse_factor`, for these columns.
+    """
+
+    columns: npt.NDArray[np.intp]
+    factor: Floats
+
+
+def _round_rows(
+    weight: Floats, walk: _Walk, formats: Sequence[BlockFormat], options: GptqOptions
+) -> list[BlockQuantized]:
+    """Round in each format, some rows at a time, on all cores: rows do not depend on each other."""
+    rows, features = weight.shape
+    results = [
+        BlockQuantized(
+            codes=np.empty((rows, features), np.uint8),
+            scales=np.empty((rows, -(-features // one.width(features))), np.float32),
+            zero_points=np.empty((rows, -(-features // one.width(features))), np.uint8),
+            format=one,
+        )
+        for one in formats
+    ]
+    # As many pieces on every machine: where a product is cut may move the last bits of its sums.
+    pieces = -(-rows // max(1, _PIECE // features))
+    size = -(-rows // pieces)
+
+    def worker() -> Callable[[slice], None]:
+        def round_pieces(numbers: slice) -> None:
+            for number in range(numbers.start, numbers.stop):
+                one, piece = divmod(number, pieces)
+                start, stop = piece * size, min((piece + 1) * size, rows)
+                if start < stop:
+                    _round_columns(weight[start:stop], walk, results[one].rows(start, stop), options)
+
+        return round_pieces
+
+    for_row_pieces(pieces * len(formats), 1, worker, few=1)
+    return results
+
+
+def _round_columns(weight: Floats, walk: _Walk, result: BlockQuantized, options: GptqOptions) -> None:
     """Round the columns in their order, each error taken up by those to come.
 
     Args:
-        factor: see `inverse_factor`, for these columns.
-        sequence: of the blocks, see `_walk`.
+        weight: some rows.
+        result: what is written, of these rows.
     """
+    columns, factor, block_format = walk.columns, walk.factor, result.format
     rows, features = weight.shape
-    count, width = len(blocks), block_format.width(features)
+    width = block_format.width(features)
+    count = -(-features // width)
+    block_of = columns // width
     # One row per column of the weight: what is updated together is contiguous.
     left = np.array(weight.T[columns], dtype=np.float32, order="C")
-    codes: Floats = np.empty_like(left)
+    codes = np.empty(left.shape, dtype=np.uint8)
     scales = np.empty((count, rows), dtype=np.float32)
     zeros = np.empty((count, rows), dtype=np.float32)
     importance = (np.diagonal(factor).astype(np.float64) ** -2).astype(np.float32)
     importance /= importance.max()
+    largest = np.float32(block_format.largest_code)
+    code = np.empty(rows, np.float32)
+    update = np.empty((max(_TOGETHER, _SLAB), rows), np.float32)
 
     def set_scales(block: int, places: npt.NDArray[np.intp] | slice) -> None:
         values = np.ascontiguousarray(left[places].T)
@@ -137,33 +185,44 @@ def _round_columns(
         else:
             scales[block], zeros[block] = full_range(values, block_format)
 
+    def take_off(errors: Floats, start: int, begin: int, end: int) -> None:
+        """Let the columns from ``begin`` to ``end`` absorb the errors of those from ``start`` on."""
+        own = factor[start : start + len(errors)]
+        for first in range(begin, end, _SLAB):
+            last = min(first + _SLAB, end)
+            left[first:last] -= np.matmul(own[:, first:last].T, errors, out=update[: last - first])
+
     if options.order == "columns":
         place = np.argsort(columns)
-        for block, where in enumerate(blocks):
-            set_scales(block, place[where])
-    for begin, end in _batches(columns, blocks, sequence, options):
+        for block in range(count):
+            set_scales(block, place[block * width : (block + 1) * width])
+    for begin, end, runs in _batches(block_of, options):
         errors = np.empty((end - begin, rows), dtype=np.float32)
-        for i in range(begin, end):
-            block = int(columns[i]) // width
-            if options.order != "columns" and (i == 0 or columns[i - 1] // width != block):
-                set_scales(block, slice(i, i + blocks[block].stop - blocks[block].start))
-            scale, zero = scales[block], zeros[block]
-            code = encode(left[i][:, None], scale, zero, block_format)[:, 0]
-            codes[i] = code
-            code = (code - zero) * scale
-            error = (left[i] - code) / factor[i, i]
-            errors[i - begin] = error
-            left[i + 1 : end] -= factor[i, i + 1 : end, None] * error
-        left[end:] -= factor[begin:end, end:].T @ errors
+        for start, stop in runs:
+            block = block_of[start]
+            if options.order != "columns" and (start == 0 or block_of[start - 1] != block):
+                set_scales(block, slice(start, start + min(width, features - block * width)))
+            for i in range(start, stop):
+                scale, zero = scales[block_of[i]], zeros[block_of[i]]
+                np.rint(np.divide(left[i], scale, out=code), out=code)
+                code += zero
+                np.minimum(np.maximum(code, 0, out=code), largest, out=code)
+                np.copyto(codes[i], code, casting="unsafe")
+                code -= zero
+                code *= scale
+                error = np.subtract(left[i], code, out=errors[i - begin])
+                error /= factor[i, i]
+                if i + 1 < stop:
+                    behind = update[: stop - i - 1]
+                    left[i + 1 : stop] -= np.multiply(factor[i, i + 1 : stop, None], error, out=behind)
+            take_off(errors[start - begin : stop - begin], start, stop, end)
+        take_off(errors, begin, end, features)
 
-    ordered: Floats = np.empty_like(codes)
+    ordered = np.empty_like(codes)
     ordered[columns] = codes
-    return BlockQuantized(
-        codes=np.ascontiguousarray(ordered.T).astype(np.uint8),
-        scales=np.ascontiguousarray(scales.T),
-        zero_points=np.ascontiguousarray(zeros.T).astype(np.uint8),
-        format=block_format,
-    )
+    np.copyto(result.codes, ordered.T)
+    np.copyto(result.scales, scales.T)
+    np.copyto(result.zero_points, zeros.T, casting="unsafe")
 
 
 def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: float, *, layer: str) -> Floats:
@@ -212,30 +271,33 @@ def _invert_lower(lower: torch.Tensor) -> None:
         lower[start:stop, start:stop] = inverse
 
 
-def _walk(
-    diagonal: npt.NDArray[np.float64], blocks: list[slice], order: Order
-) -> tuple[npt.NDArray[np.intp], list[int]]:
-    """The columns in the order they are rounded, and the blocks in theirs; ties keep their place."""
+def _order_columns(diagonal: npt.NDArray[np.float64], width: int, order: Order) -> npt.NDArray[np.intp]:
+    """The columns in the order they are rounded, in blocks of a width; ties keep their place."""
     if order == "natural":
-        return np.arange(len(diagonal)), list(range(len(blocks)))
+        return np.arange(len(diagonal))
     if order == "columns":
-        return np.argsort(-diagonal, kind="stable"), list(range(len(blocks)))
+        return np.argsort(-diagonal, kind="stable")
+    blocks = [slice(start, start + width) for start in range(0, len(diagonal), width)]
     means = np.array([diagonal[block].mean() for block in blocks])
-    sequence = [int(block) for block in np.argsort(-means, kind="stable")]
-    columns = [blocks[i].start + np.argsort(-diagonal[blocks[i]], kind="stable") for i in sequence]
-    return np.concatenate(columns), sequence
+    sequence = [blocks[i] for i in np.argsort(-means, kind="stable")]
+    return np.concatenate([block.start + np.argsort(-diagonal[block], kind="stable") for block in sequence])
 
 
-def _batches(
-    columns: npt.NDArray[np.intp], blocks: list[slice], sequence: list[int], options: GptqOptions
-) -> list[tuple[int, int]]:
-    """Ranges of columns, at least ``batch`` long; where scales are set on the way, they end with a block."""
-    if options.order == "columns":
-        return [(i, min(i + options.batch, len(columns))) for i in range(0, len(columns), options.batch)]
-    ranges, begin, end = [], 0, 0
-    for block in sequence:
-        end += blocks[block].stop - blocks[block].start
-        if end - begin >= options.batch:
-            ranges.append((begin, end))
-            begin = end
-    return [*ranges, (begin, end)] if begin < end else ranges
+def _batches(block_of: npt.NDArray[np.intp], options: GptqOptions) -> list[tuple[int, int, list[tuple[int, int]]]]:
+    """Ranges of columns, about ``batch`` long, each with its parts, at most `_TOGETHER` long.
+
+    Where scales are set on the way, parts and ranges end with a block.
+    """
+    features = len(block_of)
+    set_before = options.order == "columns"
+    cuts = [0, *(i for i in range(1, features) if not set_before and block_of[i] != block_of[i - 1]), features]
+    batches: list[tuple[int, int, list[tuple[int, int]]]] = []
+    begin, runs = 0, []
+    for start, stop in itertools.pairwise(cuts):
+        for first in range(start, stop, _TOGETHER):
+            last = min(first + _TOGETHER, stop)
+            runs.append((first, last))
+            if last - begin >= options.batch and (set_before or last == stop):
+                batches.append((begin, last, runs))
+                begin, runs = last, []
+    return [*batches, (begin, features, runs)] if runs else batches

@@ -36,6 +36,27 @@ def test_few_pieces_start_no_thread(monkeypatch):
     assert set(names) == {threading.current_thread()}
 
 
+def test_pieces_of_a_piece_stay_in_its_thread(monkeypatch):
+    monkeypatch.setattr(row_pieces, "count_cores", lambda: 2)
+    threads = {}
+    both = threading.Barrier(2)
+
+    def outer():
+        both.wait(10)
+        own = []
+        threads[threading.get_ident()] = own
+
+        def work(place):
+            for_row_pieces(100 * FEW, 1, lambda: lambda inner: own.append(threading.get_ident()))
+
+        return work
+
+    for_row_pieces(4, 1, outer, few=1)
+    assert len(threads) == 2
+    assert all(set(own) == {ident} and len(own) == 200 * FEW for ident, own in threads.items())
+    assert threading.get_ident() not in threads
+
+
 def test_what_a_worker_raises_is_raised(monkeypatch):
     monkeypatch.setattr(row_pieces, "count_cores", lambda: 2)
 
