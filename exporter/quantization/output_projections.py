@@ -7,6 +7,7 @@ of 16, it halves the divergence of rounding to the nearest.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from jisu.calibration.weights.formats import BlockQuantized
     from jisu.exporter.sources.source import Source
 
+# By a matrix' name: mean of x x^T over what enters it.
+Products = dict[str, "npt.NDArray[np.float32]"]
+
 DAMPING = 0.3
 _ELEMENTS = 1 << 25  # of a matrix, rounded together
 
@@ -33,12 +37,13 @@ def has_few_bits(choice: FormatChoice, name: str) -> bool:
 
 
 def quantize_output_projections(
-    source: Source, choice: FormatChoice, windows: Sequence[Any]
+    source: Source, choice: FormatChoice, windows: Sequence[Any], *, products: Products | None = None
 ) -> dict[str, BlockQuantized]:
     """The output projections that a choice gives few bits, by parameter name; a tied embedding is the same object.
 
     Args:
         windows: token ids, int64 [T] each.
+        products: of the same source and windows, from earlier calls; new ones are added.
     """
     import torch
 
@@ -48,7 +53,10 @@ def quantize_output_projections(
         layer: Any = source.module.get_submodule(matrix.name)
         form = choice.formats[matrix.name]
         if isinstance(layer, torch.nn.Linear) and isinstance(form, WeightFormat):
-            hessian = _input_products(source.module, layer, windows)
+            products = {} if products is None else products
+            if matrix.name not in products:
+                products[matrix.name] = _input_products(source.module, layer, windows)
+            hessian = products[matrix.name]
             result = _round(float32_array(layer.weight), hessian, form, name=matrix.name)
             tied = [other.name for other in ends if other.storage == matrix.storage]
             by_name |= {f"{name}.weight": result for name in tied}
@@ -56,11 +64,11 @@ def quantize_output_projections(
 
 
 def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDArray[np.float32]:
-    """Mean of x x^T over what enters a layer, float32 [K, K]."""
+    """Mean of x x^T over what enters a layer, float32 [K, K]; the model runs up to it."""
     import numpy as np
     import torch
 
-    from jisu.calibration.model.layer_walk import inference, not_finite
+    from jisu.calibration.model.layer_walk import StopForwardError, inference, not_finite
     from jisu.calibration.model.whole_sequences import run_whole
 
     gram, tokens = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64), 0
@@ -71,12 +79,14 @@ def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDAr
         gram = gram.to(rows.device)
         gram.add_((rows.T @ rows).double())
         tokens += len(rows)
+        raise StopForwardError
 
     handle = layer.register_forward_pre_hook(hook)
     try:
         with inference(module):
             for number, window in enumerate(windows):
-                run_whole(module, torch.from_numpy(np.ascontiguousarray(window))[None])
+                with contextlib.suppress(StopForwardError):
+                    run_whole(module, torch.from_numpy(np.ascontiguousarray(window))[None])
                 if not torch.isfinite(torch.diagonal(gram)).all():
                     raise not_finite("the input of the output projection", number)
     finally:

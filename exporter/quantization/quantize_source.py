@@ -63,6 +63,7 @@ def quantize_source(
     resume: ResumeFolder | None = None,
     workers: Workers | None = None,
     walked: WalkedLayers | None = None,
+    again: bool = False,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the choice gives a format; those of experts each on the tokens that were sent to it.
@@ -76,6 +77,7 @@ def quantize_source(
         resume: what an export like this one has finished, and where this one keeps what it finishes.
         workers: of the connected cluster, which round what needs no text; None rounds everything here.
         walked: layers that have been rounded on text, in all formats that a choice may have; None rounds them here.
+        again: round layers behind those that the choice gives, and take of ``walked`` the output projections alone.
         progress: called with the layers done and their number.
 
     Raises:
@@ -96,6 +98,7 @@ def quantize_source(
             resume=resume,
             workers=workers,
             walked=walked,
+            again=again,
             progress=progress,
         )
 
@@ -109,6 +112,7 @@ def _quantize(
     resume: ResumeFolder | None,
     workers: Workers | None,
     walked: WalkedLayers | None,
+    again: bool,
     progress: ReportProgress | None,
 ) -> QuantizedWeights:
     from jisu.calibration.w8a8.feeders import fold_into_feeders
@@ -145,7 +149,7 @@ def _quantize(
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
                 weights |= _from_statistics(source, choice, data.statistics, feeders, progress)
-            elif walked is not None:
+            elif walked is not None and not again:
                 more["statistics"] = "sequential, layer after layer, in all formats at once"
                 weights |= walked.layers(choice)
             elif not walks:

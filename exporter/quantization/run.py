@@ -105,7 +105,8 @@ def _run_quantization(
         again = None
         if walked is not None:
             sensitivity, layers = walked
-            quantize, again = partial(quantize, walked=layers), quantize
+            quantize = partial(quantize, walked=layers)
+            again = partial(quantize, again=True)
         else:
             sensitivity = measure_sensitivity(
                 source,

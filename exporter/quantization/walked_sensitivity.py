@@ -23,7 +23,7 @@ from jisu.exporter.quantization.expected_costs import (
     observe_layers,
 )
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
-from jisu.exporter.quantization.output_projections import quantize_output_projections
+from jisu.exporter.quantization.output_projections import Products, quantize_output_projections
 from jisu.exporter.quantization.sensitivity import (
     LAYER_FORMATS,
     SCORED_TOKENS,
@@ -61,6 +61,7 @@ class WalkedLayers:
     codes: Sequence[Mapping[str, BlockQuantized]]
     windows: list[Any]
     _projections: dict[str, dict[str, BlockQuantized]] = field(default_factory=dict)
+    _products: Products = field(default_factory=dict)
 
     def layers(self, choice: FormatChoice) -> dict[str, BlockQuantized]:
         """What a choice has, by parameter name."""
@@ -71,7 +72,7 @@ class WalkedLayers:
         embeddings = [matrix.name for matrix in matrices_of(source.module) if matrix.embedding]
         key = repr([choice.formats.get(name) for name in embeddings])
         if key not in self._projections:
-            rounded = quantize_output_projections(source, choice, self.windows)
+            rounded = quantize_output_projections(source, choice, self.windows, products=self._products)
             stored = {id(part): source.put_aside(part) for part in rounded.values()}
             self._projections[key] = {name: stored[id(part)] for name, part in rounded.items()}
         return self._projections[key]

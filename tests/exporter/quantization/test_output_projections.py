@@ -48,6 +48,23 @@ def test_an_output_projection_is_rounded_for_its_logits_and_the_embedding_is_lef
     assert errors[0] < 0.95 * errors[1], errors
 
 
+def test_the_model_runs_once_for_all_formats_and_never_behind_what_enters(untied, monkeypatch):
+    windows = [np.random.default_rng(0).integers(0, 384, 32)]
+    alone = quantize_output_projections(untied, plan_of(FOUR), windows)["lm_head.weight"]
+    runs, products = [], {}
+    handle = untied.module.model.norm.register_forward_hook(lambda *_: runs.append("model"))
+    last = untied.module.lm_head.register_forward_hook(lambda *_: runs.append("logits"))
+    try:
+        six = WeightFormat(bits=6, block_size=32, symmetric=False)
+        quantize_output_projections(untied, plan_of(six), windows, products=products)
+        later = quantize_output_projections(untied, plan_of(FOUR), windows, products=products)["lm_head.weight"]
+    finally:
+        handle.remove()
+        last.remove()
+    assert runs == ["model"]
+    np.testing.assert_array_equal(later.codes, alone.codes)
+
+
 def test_tied_tables_are_one_object(tmp_path):
     source = load_source(write_tiny_llama(tmp_path / "tied", layers=1))
     windows = [np.random.default_rng(0).integers(0, 96, 16)]

@@ -109,7 +109,7 @@ def test_the_fewest_bits_are_those_of_a_walk_of_their_own(source, data, walked):
 def test_an_output_projection_is_rounded_once_for_each_format(source, data, walked, monkeypatch):
     rounds = []
     module = "jisu.exporter.quantization.walked_sensitivity.quantize_output_projections"
-    monkeypatch.setattr(module, lambda *inputs: rounds.append(inputs) or {})
+    monkeypatch.setattr(module, lambda *inputs, **named: rounds.append(named["products"]) or {})
     layers = replace(walked[1], _projections={})
     six, five = (
         FormatChoice(formats={"lm_head": fit_block_size(LAYER_FORMATS[label], 64)}, algorithm="gptq")
@@ -118,6 +118,19 @@ def test_an_output_projection_is_rounded_once_for_each_format(source, data, walk
     for choice in (six, six, five, six):
         layers.output_projections(source, choice)
     assert len(rounds) == 2
+    assert rounds[0] is rounds[1], "what enters it is the same for all formats"
+
+
+def test_layers_that_are_rounded_again_keep_the_output_projection_of_the_walk(source, data, walked, monkeypatch):
+    choice = choice_of(source, walked, "int5")
+    marker = quantize_source(source, choice, data=data, windows=walked[1].windows).by_name
+    name = next(iter(marker))
+    monkeypatch.setattr(type(walked[1]), "output_projections", lambda self, *_: {"lm_head.weight": marker[name]})
+    monkeypatch.setattr(type(walked[1]), "layers", None)
+    again = quantize_source(source, choice, data=data, windows=walked[1].windows, walked=walked[1], again=True)
+    np.testing.assert_array_equal(again.by_name["lm_head.weight"].codes, marker[name].codes)
+    assert again.record["statistics"] == "sequential, layer after layer"
+    np.testing.assert_array_equal(again.by_name[name].codes, marker[name].codes)
 
 
 def test_layers_that_are_kept_are_not_walked(source, data):
