@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.feeders import Feeder
 
 STAGE_BYTES = 1 << 30  # of the sums that are kept at once
+_BLOCK = 1024  # rows of these sums that are added to at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,7 @@ def _observe(
         yield GroupStatistics(
             names=tuple(f"{prefix}.{name}" for name in group.names),
             weights=tuple(member.weight.detach().float().numpy() for member in members),
-            hessian=total.gram.div_(seen).cpu().numpy(),
+            hessian=total.products().div_(seen).cpu().numpy(),
             mean_abs=total.sum_abs.div_(seen).float().cpu().numpy(),
             tokens=total.tokens,
             feeder=feeders.get(f"{prefix}.{group.names[0]}"),
@@ -272,10 +273,20 @@ class _Input:
 
         rows = values.reshape(-1, len(self.gram)).float()
         self.gram, self.sum_abs = self.gram.to(rows.device), self.sum_abs.to(rows.device)
-        self.gram.addmm_(rows.T, rows, alpha=share)
+        # Above the diagonal alone, block by block; what is below is the same.
+        for start in range(0, len(self.gram), _BLOCK):
+            block = rows[:, start : start + _BLOCK]
+            self.gram[start : start + _BLOCK, start:].addmm_(block.T, rows[:, start:], alpha=share)
         self.sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64), alpha=share)
         self.tokens += len(rows)
         self.counted += share * len(rows)
+
+    def products(self) -> torch.Tensor:
+        """The sums of x x^T, [K, K], in the memory that they were summed up in."""
+        for start in range(0, len(self.gram), _BLOCK):
+            stop = start + _BLOCK
+            self.gram[stop:, start:stop] = self.gram[start:stop, stop:].T
+        return self.gram
 
     @property
     def finite(self) -> bool:

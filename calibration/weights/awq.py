@@ -23,7 +23,7 @@ from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 # Rows that judge a scale: all of them up to so many multiplications of an error with the Hessian, and then as many as
 # that allows. Of a layer with thousands of rows some hundreds say the same: they meet the same inputs.
-_MULTIPLICATIONS = 1 << 32
+_MULTIPLICATIONS = 1 << 30
 _FEWEST_ROWS = 256
 POINTS = 20  # exponents that are tried
 SMALLEST = 1e-4  # of a channel scale, as in the authors' code: a channel without activations must not vanish

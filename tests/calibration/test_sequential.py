@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from jisu.calibration import sequential
 from jisu.calibration.errors import ActivationError
 from jisu.calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
@@ -120,3 +121,20 @@ def test_values_that_are_not_finite_name_the_layer() -> None:
     model.embedding.weight.data[3] = float("nan")
     with pytest.raises(ActivationError, match="the input of layers.0.query"):
         list(quantize_sequentially(model, list(model.layers), WINDOWS, by_rounding))
+
+
+def test_sums_of_products_are_whole_whatever_blocks_they_are_added_in(monkeypatch: pytest.MonkeyPatch) -> None:
+
+
+    rows = torch.randn(2, 9, 70, generator=torch.Generator().manual_seed(0))
+    sums = {}
+    for block in (1, 32, 70, 1024):
+        monkeypatch.setattr(sequential, "_BLOCK", block)
+        sums[block] = sequential._Input(70)
+        sums[block].add(rows, 2.0)
+        sums[block].add(rows[:1], 1.0)
+    expected = 2 * rows.reshape(-1, 70).T @ rows.reshape(-1, 70) + rows[0].T @ rows[0]
+    for block, one in sums.items():
+        monkeypatch.setattr(sequential, "_BLOCK", block)
+        torch.testing.assert_close(one.products(), expected)
+        assert torch.equal(one.gram, one.gram.T)
