@@ -91,12 +91,8 @@ def observe(
         for number, window in enumerate(windows):
             places = torch.from_numpy(np.sort(drawn.permutation(len(window))[:tokens]))
             with _watching(model, names, places) as seen, _computed_again(layers if recompute else (), seen):
-                logits = run_whole(model, torch.from_numpy(np.ascontiguousarray(window))[None])
-                seen.recording = False
-                gradient = _of_drawn_tokens(logits.detach(), generator)
-                if gradient is None:
+                if not _run_back(model, window, generator, seen):
                     return []  # quantizing names the layer
-                logits.backward(gradient)  # type: ignore[no-untyped-call]
             called = Counter(name for group in seen.groups for name in group.names)
             for group in seen.groups:
                 if group.weights.keys() == set(group.names) and all(called[name] == 1 for name in group.names):
@@ -114,6 +110,19 @@ def observe(
         if np.isfinite(result.weights).all() and np.isfinite(result.rows).all():
             results.append(result)
     return results
+
+
+def _run_back(model: torch.nn.Module, window: TokenIds, generator: torch.Generator, seen: _Seen) -> bool:
+    """Run a window forward and backward; whether its logits are finite. Nothing of either is left when it returns."""
+    import torch
+
+    logits = run_whole(model, torch.from_numpy(np.ascontiguousarray(window))[None])
+    seen.recording = False
+    gradient = _of_drawn_tokens(logits.detach(), generator)
+    if gradient is None:
+        return False
+    logits.backward(gradient)  # type: ignore[no-untyped-call]
+    return True
 
 
 def _of_drawn_tokens(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
+from jisu.exporter.jobs.free_memory import give_back_freed
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.weight_formats import fit_block_size
 from jisu.exporter.sources.compute_device import visits_device
@@ -87,7 +88,17 @@ def observe_layers(source: Source, names: Sequence[str], windows: Sequence[Any])
     # Weights that are widened or taken to a device in a call come with hooks that pass by a layer whose forward was
     # replaced; those that are widened are held in two bytes.
     recompute = paged is not None and not source.in_place and not any(map(visits_device, layers))
-    observed = partial(observe, source.module, layers, names, windows, tokens=TOKENS, recompute=recompute)
+    observed = partial(
+        observe,
+        source.module,
+        layers,
+        names,
+        windows,
+        tokens=TOKENS,
+        recompute=recompute,
+        # Of what a window's gradients took, the heap would keep half.
+        progress=lambda *_: give_back_freed(),
+    )
     try:
         return observed() if paged is None else observed(put_aside=paged.store_tensor)
     except torch.OutOfMemoryError:

@@ -288,7 +288,7 @@ def measure_embeddings(
     """
     import torch
 
-    from jisu.calibration.model.weight_values import OwnValues, set_values
+    from jisu.calibration.model.weight_values import OwnValues, set_rounded
     from jisu.calibration.sensitivity import GroupSensitivity
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
@@ -297,7 +297,7 @@ def measure_embeddings(
         names = tuple(embedding.name for embedding in embeddings if embedding.storage == storage)
         matrix = next(embedding for embedding in embeddings if embedding.storage == storage)
         weight: Any = source.module.get_submodule(names[0]).weight
-        own, kl = OwnValues(weight), {}
+        own, kl = OwnValues(weight, put_aside=None if source.paged is None else source.paged.store_tensor), {}
         projects = any(isinstance(source.module.get_submodule(name), torch.nn.Linear) for name in names)
         try:
             for label, form in EMBEDDING_FORMATS.items():
@@ -311,7 +311,7 @@ def measure_embeddings(
                     result = quantize_output_projections(source, choice, windows).get(f"{names[0]}.weight")
                 if result is None:
                     result = round_to_nearest(float32_array(weight), fitted.to_block_format(), layer=names[0])
-                set_values(weight, torch.from_numpy(result.dequantize()))
+                set_rounded(weight, result)
                 on_text = left_by_text is not None and projects and has_few_bits(choice, names[0])
                 kl[label] = scorer.divergence() * (left_by_text if on_text and left_by_text is not None else 1.0)
         finally:

@@ -125,7 +125,6 @@ def test_values_that_are_not_finite_name_the_layer() -> None:
 
 def test_sums_of_products_are_whole_whatever_blocks_they_are_added_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
-
     rows = torch.randn(2, 9, 70, generator=torch.Generator().manual_seed(0))
     sums = {}
     for block in (1, 32, 70, 1024):

@@ -59,6 +59,14 @@ def test_costs_are_in_the_order_of_the_codes_and_fall_with_the_bits(source, obse
         assert four > 8 * six > 8 * 8 * eight > 0
 
 
+def test_what_each_window_took_is_given_back(source, data, monkeypatch):
+    given = []
+    monkeypatch.setattr("jisu.exporter.quantization.expected_costs.give_back_freed", lambda: given.append(1))
+    windows = first_windows(data)[:3]
+    observe_layers(source, LAYERS, windows)
+    assert len(given) == len(windows)
+
+
 def test_a_unit_that_codes_lack_is_left_out(source, observed):
     down = "model.layers.1.mlp.down_proj"
     codes = {f"{name}.weight": round_weight(source.module, name, EIGHT) for name in LAYERS if name != down}
