@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +11,8 @@ from safetensors.torch import save_file
 
 from jisu.benchmarks.studies.weight_formats import Subject, choose_algorithms, of_genai, of_weights, table
 from jisu.calibration.text.windows import Windows
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_row_names_its_worst_domain_and_the_mean_of_all():
@@ -64,3 +68,17 @@ def test_a_whole_name_means_that_algorithm_and_a_part_all_that_have_it():
     assert list(choose_algorithms(["awq+gptq, b32"])) == ["awq+gptq, b32"]
     assert list(choose_algorithms(["damping", "hqq"])) == ["hqq, b32", "awq+gptq, b32, damping 0.3"]
     assert choose_algorithms([]) == {}
+
+
+def test_the_page_shows_what_was_measured_of_half_a_billion_parameters():
+    report = json.loads(
+        (ROOT / "benchmarks/results/qwen2.5-coder-0.5b/weight-formats.json").read_text(encoding="utf-8")
+    )
+    page = (ROOT / "docs/precision.md").read_text(encoding="utf-8")
+    for name, row in report["rows"].items():
+        domains = row["domains"].values()
+        worst = max(domains, key=lambda domain: domain["mean_kl"])
+        assert len(domains) == 23
+        mean = sum(domain["mean_kl"] for domain in domains) / len(domains)
+        figures = f"{row['bytes'] / 1e6:.0f} MB | {worst['mean_kl']:.4f} | {mean:.4f} | {100 * worst['top1']:.1f} %"
+        assert f"| {name} | {figures} |" in page
