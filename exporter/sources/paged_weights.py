@@ -40,6 +40,8 @@ PAGED_FROM = 256 << 20
 WINDOW = 64 << 20
 # Smaller tensors stay in memory.
 _SMALL = 1 << 16
+# The same of what is made of weights: thousands of experts have scales of 48 kB each.
+_SMALL_ARRAY = 1 << 12
 # Bytes that the watching thread leaves in memory, and how often it looks.
 WATCHED = 3 * WINDOW // 2
 _PERIOD_SECONDS = 0.02
@@ -130,7 +132,7 @@ class PagedWeights:
         arrays = {
             field.name: self._scratch.store(value)
             for field in fields(record)
-            if isinstance(value := getattr(record, field.name), np.ndarray) and value.nbytes >= _SMALL
+            if isinstance(value := getattr(record, field.name), np.ndarray) and value.nbytes >= _SMALL_ARRAY
         }
         self.let_go()
         return replace(record, **arrays)  # type: ignore[type-var]

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import jisu
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from jisu.exporter.sources import load_source, paged_weights
 from jisu.exporter.sources.paged_weights import PagedWeights
 from tests.support.mixtures import mixture_config
@@ -117,8 +119,6 @@ def test_a_small_model_or_a_full_disk_leaves_weights_in_memory(tmp_path: Path, m
 
 
 def test_records_keep_their_values_in_the_file(tmp_path: Path) -> None:
-    from jisu.calibration.weights.formats import BlockFormat
-    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     weight = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
     record = round_to_nearest(weight, BlockFormat(bits=8, block_size=32, symmetric=False), layer="layer")
@@ -127,6 +127,17 @@ def test_records_keep_their_values_in_the_file(tmp_path: Path) -> None:
     assert paged._scratch.holds(stored.codes.ctypes.data)
     np.testing.assert_array_equal(stored.codes, record.codes)
     np.testing.assert_array_equal(stored.dequantize(), record.dequantize())
+
+
+def test_scales_and_zero_points_of_a_small_matrix_lie_in_the_file_too(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(384, 512)).astype(np.float32)
+    record = round_to_nearest(weight, BlockFormat(bits=4, block_size=32, symmetric=False), layer="expert")
+    paged = PagedWeights(tmp_path)
+    stored = paged.store_record(record)
+    assert all(paged._scratch.holds(one.ctypes.data) for one in (stored.codes, stored.scales, stored.zero_points))
+    np.testing.assert_array_equal(stored.dequantize(), record.dequantize())
+    tiny = round_to_nearest(weight[:8, :64], record.format, layer="expert")
+    assert not paged._scratch.holds(paged.store_record(tiny).scales.ctypes.data), "not worth a page"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells how much of files is in memory")
