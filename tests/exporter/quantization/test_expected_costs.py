@@ -60,11 +60,11 @@ def test_costs_are_in_the_order_of_the_codes_and_fall_with_the_bits(source, obse
 
 
 def test_what_each_window_took_is_given_back(source, data, monkeypatch):
-    given = []
-    monkeypatch.setattr("jisu.exporter.quantization.expected_costs.give_back_freed", lambda: given.append(1))
+    trims = []
+    monkeypatch.setattr("jisu.exporter.quantization.expected_costs.give_back_freed", lambda: trims.append(1))
     windows = first_windows(data)[:3]
     observe_layers(source, LAYERS, windows)
-    assert len(given) == len(windows)
+    assert len(trims) == len(windows)
 
 
 def test_a_unit_that_codes_lack_is_left_out(source, observed):
