@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
 from jisu.calibration.model.linear_groups import find_groups, linear_names, split_stages
-from jisu.calibration.model.weight_values import OwnValues, set_values
+from jisu.calibration.model.weight_values import OwnValues, set_rounded
 from jisu.calibration.model.whole_sequences import run_whole
 from jisu.calibration.sequential import GroupStatistics, observe_stage
 from jisu.calibration.weights.formats import BlockQuantized
@@ -179,7 +179,6 @@ def measure_groups(
     Raises:
         ActivationError: NaN or infinite activations (names the layer).
     """
-    import torch
 
     names = {id(module): name for name, module in model.named_modules()}
     with inference(model):
@@ -203,7 +202,7 @@ def measure_groups(
                         for label, results in _together(candidates, observed):
                             try:
                                 for weight, result in zip(weights, results, strict=True):
-                                    set_values(weight, torch.from_numpy(result.dequantize()))
+                                    set_rounded(weight, result)
                                 kl[label] = scorer.divergence(scored, start=index)
                             finally:
                                 # Before the next candidate is made: it is made of the very weights.

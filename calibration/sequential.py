@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jisu.calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
 from jisu.calibration.model.linear_groups import LinearGroup, find_groups, linear_names, routed_as, split_stages
-from jisu.calibration.model.weight_values import OwnValues, set_values
+from jisu.calibration.model.weight_values import OwnValues, set_rounded
 from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
@@ -301,8 +301,7 @@ def _features(layer: torch.nn.Module, group: LinearGroup) -> int:
 
 
 def _write_back(layer: torch.nn.Module, results: dict[str, BlockQuantized]) -> None:
-    import torch
 
     for name, result in results.items():
         module: Any = layer.get_submodule(name)
-        set_values(module.weight, torch.from_numpy(result.dequantize()))
+        set_rounded(module.weight, result)

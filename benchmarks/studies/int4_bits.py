@@ -11,18 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jisu.benchmarks.studies.rounding_study import (
     is_wanted,
-    judged_texts,
+    judged_domains,
     open_report,
     save_report,
     score_rounded,
     study_parser,
-    subject_of,
 )
 from jisu.benchmarks.studies.weight_formats import Domains, table
 from jisu.exporter.precision.precision import PRECISIONS, WeightFormat
@@ -59,9 +56,7 @@ def ways(matrices: Sequence[Matrix]) -> Iterator[tuple[str, FormatChoice]]:
 def main(arguments: list[str] | None = None) -> None:
     options = study_parser(__doc__ or "").parse_args(arguments)
     source, report = load_source(options.checkpoint), open_report(options)
-    with TemporaryDirectory() as folder:
-        texts = judged_texts(source, options)
-        domains = Domains(texts, subject_of(source).logits, tokens=options.tokens, folder=Path(folder))
+    with judged_domains(source, options) as domains:
         data, matrices = read_calibration_data(source), matrices_of(source.module)
         for name, choice in ways(matrices):
             if not is_wanted(name, options, report):

@@ -15,19 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 from jisu.benchmarks.studies.rounding_study import (
     is_wanted,
-    judged_texts,
+    judged_domains,
     open_report,
     save_report,
     score_rounded,
     study_parser,
-    subject_of,
 )
 from jisu.benchmarks.studies.weight_formats import Domains
 from jisu.calibration.sequential import quantize_sequentially
@@ -141,9 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--megabytes", type=float, required=True, help="most of all weights together")
     options = parser.parse_args(arguments)
     source, report = load_source(options.checkpoint), open_report(options)
-    with TemporaryDirectory() as folder:
-        texts = judged_texts(source, options)
-        domains = Domains(texts, subject_of(source).logits, tokens=options.tokens, folder=Path(folder))
+    with judged_domains(source, options) as domains:
         mixtures = {1: read_mixture(source)}
         walked = walk_all_formats(source, mixtures[1], target="ort-cpu")
         assert walked is not None, "a model whose layers one walk reaches"

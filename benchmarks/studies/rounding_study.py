@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from jisu.benchmarks.studies.development_texts import development_domains
 from jisu.benchmarks.studies.weight_formats import Domains, Subject
+from jisu.calibration.model.weight_values import OwnValues, set_rounded
 from jisu.calibration.text.windows import Windows
 from jisu.exporter.gate.domain_tokens import DomainTokens, domain_tokens
 
@@ -60,7 +63,15 @@ def judged_texts(source: Any, options: argparse.Namespace) -> list[DomainTokens]
     return development_domains(source.tokenizer, options.wheels, tokens=options.tokens)
 
 
-def subject_of(source: Any) -> Subject:
+@contextmanager
+def judged_domains(source: Any, options: argparse.Namespace) -> Iterator[Domains]:
+    """These texts with what the source predicts of them, kept in a folder for a while."""
+    with TemporaryDirectory() as folder:
+        texts = judged_texts(source, options)
+        yield Domains(texts, _subject(source).logits, tokens=options.tokens, folder=Path(folder))
+
+
+def _subject(source: Any) -> Subject:
     """The source as what is scored, with the weights that it has at the time of a call."""
     return Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0))
 
@@ -71,13 +82,11 @@ def score_rounded(source: Any, parts: Mapping[str, Any], domains: Domains) -> di
     Args:
         parts: name of a weight -> its `BlockQuantized`.
     """
-    import torch
-
-    own = {name: source.module.get_parameter(name).detach().clone() for name in parts}
+    own = [OwnValues(source.module.get_parameter(name)) for name in parts]
     try:
         for name, part in parts.items():
-            source.module.get_parameter(name).data.copy_(torch.from_numpy(part.dequantize()))
-        return domains.score(subject_of(source).logits)
+            set_rounded(source.module.get_parameter(name), part)
+        return domains.score(_subject(source).logits)
     finally:
-        for name, value in own.items():
-            source.module.get_parameter(name).data.copy_(value)
+        for values in own:
+            values.restore()

@@ -49,11 +49,11 @@ def quantize_output_projections(
 
     ends = [matrix for matrix in matrices_of(source.module) if matrix.embedding and has_few_bits(choice, matrix.name)]
     by_name: dict[str, BlockQuantized] = {}
+    products = {} if products is None else products
     for matrix in ends:
         layer: Any = source.module.get_submodule(matrix.name)
         form = choice.formats[matrix.name]
         if isinstance(layer, torch.nn.Linear) and isinstance(form, WeightFormat):
-            products = {} if products is None else products
             if matrix.name not in products:
                 products[matrix.name] = _input_products(source.module, layer, windows)
             hessian = products[matrix.name]
