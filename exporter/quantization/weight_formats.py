@@ -125,14 +125,17 @@ def choose_formats(
     # About the bytes of llama.cpp's Q4_K_M, where they can be spent well.
     most = _OUTER_OF_STORED if len(spread or ()) > 2 else precision.outer
     outer = _outer(matrices, of_three=min(precision.outer, most))
+    # No text says which experts win by more bits, so that they have them as layers do that no text rounds.
+    outer_experts = outer if spread is None else _outer(matrices, of_three=1)
     largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
     for matrix in matrices:
         form = (
             precision.embedding if matrix.embedding else precision.recurrent if matrix.recurrent else precision.layers
         )
         if not (matrix.embedding or matrix.recurrent):
-            if matrix.features == longest:
-                form = (precision.longest or form) if matrix.name in outer else form
+            if matrix.name in longest:
+                finer = matrix.name in (outer_experts if matrix.routed else outer)
+                form = (precision.longest or form) if finer else form
             elif _SMALL * matrix.elements <= largest and not matrix.routed:  # together experts are most of the weights
                 form = precision.smallest or form
         if isinstance(form, Int8MatmulFormat) and (matrix.routed or not matrix.stacked):
@@ -208,9 +211,7 @@ def finer_without_text(choice: FormatChoice, matrices: Sequence[Matrix]) -> Form
     formats = dict(choice.formats)
     for matrix in matrices:
         form = formats.get(matrix.name)
-        if isinstance(form, WeightFormat) and (
-            matrix.embedding or form.bits == few.bits or (matrix.features == longest and not matrix.recurrent)
-        ):
+        if isinstance(form, WeightFormat) and (matrix.embedding or form.bits == few.bits or matrix.name in longest):
             narrow = (choice.narrow_embedding if matrix.embedding else None) or finest
             formats[matrix.name] = fit_block_size(narrow, matrix.features) or form
     return replace(choice, formats=formats)
@@ -252,10 +253,20 @@ def scale_bytes(target: str) -> int:
     return 4 if target == "portable" else 2
 
 
-def _longest(matrices: Sequence[Matrix]) -> int | None:
-    """The most input features of a decoder's layer; None where all have as many."""
-    features = {matrix.features for matrix in matrices if not (matrix.embedding or matrix.recurrent)}
-    return max(features) if len(features) > 1 else None
+def _longest(matrices: Sequence[Matrix]) -> set[str]:
+    """Names of the decoder's layers with the most input features; none where all have as many.
+
+    Of experts, those that write hidden states: `down_proj` of fine-grained ones has fewer inputs than the others.
+    """
+    layers = [matrix for matrix in matrices if not (matrix.embedding or matrix.recurrent)]
+    hidden = {matrix.features for matrix in matrices if matrix.embedding}
+    writing = [one for one in layers if one.routed and one.rows in hidden and one.features not in hidden]
+    longest = {one.name for one in writing}
+    for group in ([one for one in layers if not one.routed], [] if writing else [one for one in layers if one.routed]):
+        features = {one.features for one in group}
+        if len(features) > 1:
+            longest |= {one.name for one in group if one.features == max(features)}
+    return longest
 
 
 def _outer(matrices: Sequence[Matrix], *, of_three: int) -> set[str]:

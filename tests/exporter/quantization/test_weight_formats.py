@@ -171,6 +171,55 @@ def test_experts_are_never_taken_for_the_small_layers_that_get_more_bits():
     assert {formats[expert.name].bits for expert in experts} == {4}
 
 
+def experts(hidden, inner):
+    """Two experts with a query layer and an embedding beside them."""
+    parts = [("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner)]
+    return [
+        Matrix(name="embed", rows=999, features=hidden, embedding=True, storage="embed"),
+        Matrix(name="layers.0.q", rows=hidden, features=hidden, embedding=False, storage="q"),
+        *(
+            Matrix(
+                name=f"layers.0.experts.{n}.{part}",
+                rows=rows,
+                features=features,
+                embedding=False,
+                storage=(part, n),
+                routed=f"layers.0.experts.{part}",
+            )
+            for n in range(2)
+            for part, rows, features in parts
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("hidden", "inner"), [(256, 64), (256, 512)])
+def test_of_experts_those_that_write_hidden_states_have_8_bits(hidden, inner):
+    formats = choose_formats(experts(hidden, inner), without_text(precision_named("int4"))).formats
+    eight = [name for name, form in formats.items() if form.bits == 8 and "experts" in name]
+    assert eight == ["layers.0.experts.0.down_proj", "layers.0.experts.1.down_proj"]
+    assert formats["layers.0.q"].bits == 4, "as many inputs as gate and up of the experts, and no reason for more"
+
+
+def test_text_that_decides_of_no_expert_gives_them_8_bits_where_it_would_be_without_text():
+    layers = [
+        replace(one, name=one.name.replace("layers.0", f"layers.{i}"), storage=(i, one.storage))
+        for i in range(16)
+        for one in experts(256, 64)
+    ]
+    formats = choose_formats(layers, precision_named("int4")).formats
+    eight = [i for i in range(16) if formats[f"layers.{i}.experts.1.down_proj"].bits == 8]
+    assert eight == [0, 1, 4, 7, 10, 13, 14, 15]
+    every = choose_formats(layers, precision_named("int8")).formats
+    assert {every[f"layers.{i}.experts.1.down_proj"].block_size for i in range(16)} == {64}
+
+
+def test_experts_of_a_model_without_an_embedding_are_told_by_their_inputs():
+    formats = choose_formats(experts(256, 512)[1:], without_text(precision_named("int4"))).formats
+    assert {name.rpartition(".")[2] for name, form in formats.items() if form.bits == 8} == {"down_proj"}
+    square = choose_formats(experts(256, 256), without_text(precision_named("int4"))).formats
+    assert {form.bits for name, form in square.items() if "experts" in name} == {4}
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_symmetry_is_the_users_choice(symmetric):
     choice = choose_formats(LAYERS, precision_named("int4"), symmetric=symmetric, block_size=16)
