@@ -237,7 +237,7 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
 
     # H = U' U'^T with U' upper is the Cholesky factor from the other end, and its inverse the one that is needed.
     backwards = columns[::-1]
-    damped = hessian[np.ix_(backwards, backwards)].astype(np.float64)
+    damped = _in_order(hessian, backwards)
     flat = np.einsum("ii->i", damped)
     mean = float(flat[flat > 0].mean()) if np.any(flat > 0) else 1.0
     flat[flat <= 0] = mean
@@ -257,6 +257,17 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
         ) from error
     _invert_lower(lower)
     return np.ascontiguousarray(lower.numpy()[::-1, ::-1], dtype=np.float32)
+
+
+def _in_order(hessian: Hessian, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Rows and columns in an order, float64; some rows at a time, so that there is no second copy."""
+    import torch
+
+    own, order = torch.from_numpy(hessian), torch.from_numpy(columns.copy())
+    ordered = torch.empty(own.shape, dtype=torch.float64)
+    for start in range(0, len(own), _SLAB):
+        ordered[start : start + _SLAB] = own[order[start : start + _SLAB]].index_select(1, order)
+    return ordered.numpy()
 
 
 def _invert_lower(lower: torch.Tensor) -> None:
