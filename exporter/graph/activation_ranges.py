@@ -1,11 +1,12 @@
 """The largest magnitude of every value that a graph computes on some text, found by running it on ONNX Runtime.
 
-Only two numbers of each value leave the runtime, so that memory does not grow with the number of values.
+Only two numbers of each value leave the runtime, so that memory does not grow with the number of values; the graph runs
+in pieces, so that it does not grow with the number of weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.signature import (
@@ -19,9 +20,11 @@ from jisu.exporter.contract.signature import (
     TOKEN_TYPE_IDS,
 )
 from jisu.exporter.graph.evaluate import takes_one_token
+from jisu.exporter.graph.graph_pieces import PIECE_BYTES, cut_graph, piece_model
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
     import onnx_ir as ir
 
 # Endings of the names of what is measured: the largest magnitude, and a sum in which a NaN cannot be lost. The
@@ -49,13 +52,48 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     import numpy as np
     import onnx_ir as ir
 
+    if not windows:
+        return {}
+    model = ir.Model(graph.clone(), ir_version=11)
+    weights = _weights_to_inputs(model.graph)
+    names = _add_measures(model.graph)
+    proto = ir.serde.serialize_model(model)
+    by_token = takes_one_token(graph)
+    carried = _carried(graph) if by_token else {}
+    # What was computed so far of each window, and is still read.
+    windows = [window[:_STEPS] if by_token else window for window in windows]
+    values = [_first_call(graph, window) for window in windows]
+    peaks: dict[str, float] = {}
+    sizes = {name: tensor.nbytes for name, tensor in weights.items()}
+    for piece in cut_graph(proto.graph, sizes, most=None if by_token else PIECE_BYTES):
+        own = [name for name in names if name + _LARGEST in piece.writes]
+        measured = [name + ending for name in own for ending in (_LARGEST, _SUM)]
+        run = _opened(piece_model(proto, piece, values[0], [*measured, *piece.carries, *carried.values()]))
+        fed = {name: weights[name].numpy() for name in piece.reads if name in weights}
+        for window, feeds in zip(windows, values, strict=True):
+            for place, tokens in enumerate(window[:, None] if by_token else [window]):
+                feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
+                results = run([*measured, *piece.carries, *carried.values()], {**feeds, **fed})
+                feeds |= dict(zip((*piece.carries, *carried), results[len(measured) :], strict=True))
+                for name, peak, total in zip(
+                    own, results[: len(measured) : 2], results[1 : len(measured) : 2], strict=True
+                ):
+                    value = float("nan") if np.isnan(total) else float(peak)
+                    key = name.removesuffix(_SCORES)
+                    # In this order a NaN, once there, stays.
+                    peaks[key] = value if not value <= peaks.get(key, 0.0) else peaks.get(key, 0.0)
+            for name in piece.ends & feeds.keys():
+                del feeds[name]
+        del fed, run
+    return peaks
+
+
+def _opened(model: onnx.ModelProto) -> Callable[[list[str], Mapping[str, Any]], list[Any]]:
+    """Runs a model: names of outputs and arrays by name, of which it takes those it reads -> the outputs."""
     from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
 
-    model = ir.Model(graph.clone(), ir_version=11)
-    weights = _weights_to_inputs(model.graph)
-    names = _add_measures(model.graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # No value is kept longer than until it is measured, which happens right behind its node: all together they may be
@@ -64,31 +102,14 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        ir.serde.serialize_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    input_names = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
-    measured = [name + ending for name in names for ending in (_LARGEST, _SUM)]
-    by_token = takes_one_token(graph)
-    carried = _carried(graph) if by_token else {}
-    peaks: dict[str, float] = {}
-    for window in windows:
-        read = window[:_STEPS] if by_token else window
-        feeds = {**_first_call(graph, read), **weights}
-        for place, tokens in enumerate(read[:, None] if by_token else [read]):
-            feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
-            results = session.run(
-                [*measured, *carried.values()], {name: array for name, array in feeds.items() if name in input_names}
-            )
-            feeds |= dict(zip(carried, results[len(measured) :], strict=True))
-            for name, peak, total in zip(
-                names, results[: len(measured) : 2], results[1 : len(measured) : 2], strict=True
-            ):
-                value = float("nan") if np.isnan(total) else float(peak)
-                key = name.removesuffix(_SCORES)
-                # In this order a NaN, once there, stays.
-                peaks[key] = value if not value <= peaks.get(key, 0.0) else peaks.get(key, 0.0)
-    return peaks
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    read = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
+
+    def run(outputs: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+        results: list[Any] = session.run(outputs, {name: array for name, array in feeds.items() if name in read})
+        return results
+
+    return run
 
 
 def _carried(graph: ir.Graph) -> dict[str, str]:
@@ -103,8 +124,8 @@ def _carried(graph: ir.Graph) -> dict[str, str]:
     return {past: present for past, present in pairs if present in written}
 
 
-def _weights_to_inputs(graph: ir.Graph) -> dict[str, np.ndarray[Any, Any]]:
-    """Let large constants be inputs, whose memory the runtime reads where it is; returns what to feed."""
+def _weights_to_inputs(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
+    """Let large constants be inputs, whose memory the runtime reads where it is; returns them by name."""
     import onnx_ir as ir
 
     weights = {}
@@ -114,7 +135,7 @@ def _weights_to_inputs(graph: ir.Graph) -> dict[str, np.ndarray[Any, Any]]:
             continue
         if tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4):
             continue  # numpy's arrays of them are not taken (onnxruntime 1.32)
-        weights[name] = tensor.numpy()
+        weights[name] = tensor
         del graph.initializers[name]
         value.const_value = None
         graph.inputs.append(value)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from jisu.exporter.graph import activation_ranges
 from jisu.exporter.graph.activation_ranges import measure_ranges
+from jisu.exporter.graph.graph_pieces import piece_model
 from tests.exporter.passes.draft import Draft, copied, noise, run
 
 
@@ -78,3 +81,53 @@ def test_a_graph_that_takes_one_token_is_run_token_by_token_with_what_it_carries
     # Row 1 ends with 7, row 2 with 11: after three tokens they have added up.
     actual = measure_ranges(model.graph, [np.array([1, 2, 1]), np.array([2])])
     assert (actual["rows"], actual["present_state.0.sum"]) == (11, 25)
+
+
+def two_products(weight: np.ndarray) -> ir.Model:
+    """logits = (rows + rows @ weight) @ table^T, rows = table[input_ids]"""
+    draft = Draft()
+    ids = draft.input("input_ids", "B", "T", dtype=ir.DataType.INT64)
+    table = draft.weight(noise(64, 32), "table")
+    rows = draft.op("Gather", table, ids, dims=["B", "T", 32], axis=0, name="rows", dtype=ir.DataType.FLOAT)
+    sums = draft.op("Add", rows, draft.op("MatMul", rows, draft.weight(weight, "w"), name="product"), name="sums")
+    head = draft.op("Transpose", table, perm=[1, 0], dims=[32, 64], name="head")
+    return draft.model(logits=draft.op("MatMul", sums, head))
+
+
+def test_pieces_give_what_the_whole_graph_gives(monkeypatch):
+    model, windows = two_products(noise(32, 32)), [np.array([1, 7, 9]), np.array([2])]
+    whole = measure_ranges(model.graph, windows)
+    sizes = []
+
+    def seen(proto, piece, values, outputs):
+        sizes.append(len(piece.nodes))
+        return piece_model(proto, piece, values, outputs)
+
+    monkeypatch.setattr(activation_ranges, "PIECE_BYTES", 1)
+    monkeypatch.setattr(activation_ranges, "piece_model", seen)
+    assert measure_ranges(model.graph, windows) == whole
+    assert len(sizes) == 3, "rows, their product, and what the table gives of the sums"
+    assert set(whole) >= {"rows", "product", "sums", "logits"}
+
+
+def test_weights_of_one_piece_at_a_time_are_in_memory(monkeypatch):
+    model, alive, most = two_products(noise(32, 32)), [], []
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor.nbytes > 1024:
+
+            def read(tensor=tensor):
+                array = tensor.numpy().copy()
+                alive.append(weakref.ref(array))
+                most.append(sum(one() is not None for one in alive))
+                return ir.tensor(array)
+
+            lazy = ir.LazyTensor(read, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+            value.const_value = lazy
+    monkeypatch.setattr(activation_ranges, "PIECE_BYTES", 1)
+    assert measure_ranges(model.graph, [np.array([1, 2])])
+    assert most == [1, 1, 1]
+
+
+def test_without_windows_there_is_nothing_to_measure():
+    assert measure_ranges(two_products(noise(32, 32)).graph, []) == {}
