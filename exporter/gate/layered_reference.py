@@ -152,7 +152,7 @@ class LayeredReference:
             calls.append((args[1:], named))
             return hidden  # type: ignore[no-any-return]
 
-        with self._in_place_of_layers(record):
+        with self._in_place_of_layers(record), _unread_projection(self._inner.module):
             self._inner.logits(tokens, slice(len(tokens) - 1, len(tokens)))
         return entered[0], calls
 
@@ -174,6 +174,22 @@ class LayeredReference:
         finally:
             for layer in self._layers:
                 del layer.forward
+
+
+@contextlib.contextmanager
+def _unread_projection(module: Any) -> Iterator[None]:
+    """Let the output projection give anything: for each text it would be read as a whole, and widened."""
+    from torch import nn
+
+    head: Any = module.get_output_embeddings()
+    if type(head) is not nn.Linear or "forward" in vars(head):
+        yield
+        return
+    head.forward = lambda hidden: hidden.new_empty((*hidden.shape[:-1], head.weight.shape[0]))
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def in_layers(reference: Any, source: Source) -> Any:

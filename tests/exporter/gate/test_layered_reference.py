@@ -112,6 +112,27 @@ def test_each_layer_runs_once_for_each_sequence_however_often_it_is_asked() -> N
     assert len(calls) == 3 * len(layers)
 
 
+def test_the_output_projection_is_not_read_before_logits_are_asked_for() -> None:
+    model = random_model(llama_config())
+    reference = layered(model)
+    assert reference.walks()
+    sequence = np.arange(9, dtype=np.int64)
+    forward = torch.nn.Linear.forward
+    read: list[Any] = []
+
+    def seen(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        read.append(self)
+        return forward(self, hidden)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Linear, "forward", seen)
+        reference.prepare([sequence])
+        assert model.lm_head not in read
+        reference.logits(sequence)
+        assert model.lm_head in read
+    np.testing.assert_array_equal(reference.logits(sequence), TorchReference(model).logits(sequence))
+
+
 class Crossing(torch.nn.Module):
     """A layer to whom the first layer hands something past its output."""
 
