@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 # The first file of weights; more of them, where one would be too large, are numbered, see `weight_files`.
 WEIGHTS = "model.onnx.data"
+# A CPU that runs a graph for GPUs of more bytes makes float32 of its half weights in each call; of fewer, once.
+WIDENED_WHEN_OPENED = 512 << 20
 # Most bytes of a file of weights: what FAT and many ways of sending files can carry is a little more.
 MAX_SHARD_BYTES = 4_000_000_000
 # Beside a graph that computes in half precision: the same for CPUs, see `exporter.graph.cpu_graph`.

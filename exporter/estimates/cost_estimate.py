@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jisu.exporter.contract.artifact import WIDENED_WHEN_OPENED
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
+from jisu.exporter.jobs.mapped_pages import MOST
+from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits
 from jisu.exporter.quantization.expected_costs import WINDOWS, can_observe
 from jisu.exporter.quantization.matrices import matrices_of
@@ -90,7 +93,8 @@ def estimate_cost(
     loading = min(1 + sizes.count(largest), _LOADED_AT_ONCE)
     held = min(weights, WINDOW) if is_large(source) else weights
     # Of a checkpoint that is read where it lies, what is called has its weights in float32.
-    called = largest_call(source.module, projection=prepared.data is not None) if source.in_place else 0
+    reads = prepared.data is not None and prepared.options.precision.half is None  # ranges are those of the graph
+    called = largest_call(source.module, projection=reads) if source.in_place else 0
     loaded = _BASE_BYTES + _TRACED_BYTES + held + called
     stages = [
         StageCost(
@@ -120,7 +124,7 @@ def estimate_cost(
         # The source reads everything first, then the artifact is opened.
         peak_bytes=loaded
         - called
-        + max(called, int(_opened_share(prepared) * (size.largest_bytes + _widened_bytes(source, prepared))))
+        + max(called, _opened_bytes(source, prepared, size, largest))
         + _asked_bytes(source, logits, largest)
         + _kept_bytes(source, tokens),
     )
@@ -197,6 +201,14 @@ def _asked_bytes(source: Source, logits: int, largest: int) -> int:
     past = _past_bytes(source)
     # Large tables are read in pieces; what is read of them stays for a moment.
     return max(logits, past) + WATCHED if is_large(source) else logits + past + 2 * largest
+
+
+def _opened_bytes(source: Source, prepared: Prepared, size: SizeEstimate, largest: int) -> int:
+    """Of an opened artifact: packed weights, or of half weights that stay in the file those at work, in float32."""
+    half = prepared.options.precision.half is not None and computed_half(prepared.options.precision, size.target)
+    if half and size.largest_bytes > WIDENED_WHEN_OPENED:
+        return MOST + largest + largest_call(source.module, projection=False)
+    return int(_opened_share(prepared) * (size.largest_bytes + _widened_bytes(source, prepared)))
 
 
 def _opened_share(prepared: Prepared) -> float:

@@ -74,6 +74,7 @@ class SizeEstimate:
     ``limit``: bytes that the user allows.
     """
 
+    target: str
     shares: tuple[WeightShare, ...]
     table_bytes: int
     tokenizer_bytes: int
@@ -131,6 +132,7 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
     )
     layers = source.model.layers
     return SizeEstimate(
+        target=target,
         shares=tuple(sorted(shares, key=lambda share: -share.elements)),
         table_bytes=0 if target.startswith("ort-") else _rotation_bytes(source),
         tokenizer_bytes=_tokenizer_bytes(source),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, VISION, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, VISION, WIDENED_WHEN_OPENED, Artifact
 from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
 from jisu.exporter.contract.image_prompt import ImagePrompt
 from jisu.exporter.contract.signature import (
@@ -39,8 +39,6 @@ from jisu.runtimes.backends.row_lengths import States, check_call, check_size, c
 from jisu.runtimes.backends.state_sizes import state_sizes
 from jisu.runtimes.backends.token_ids import id_array
 
-# Half weights of a graph for GPUs; of a larger one each call makes float32 of those of the operator at work.
-_WIDENED_WHEN_OPENED = 512 << 20
 # A run of one row takes at least the time of so many tokens: it reads all weights.
 _TOKENS_OF_A_RUN = 16
 _WORTH_RUNNING_ALONE = 1.25
@@ -92,7 +90,7 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
 
 def _keeps_half(artifact: Artifact) -> bool:
     """Whether a graph for GPUs has more half weights than should become float32 when it is opened."""
-    return artifact.cpu_graph != artifact.graph and artifact.size > _WIDENED_WHEN_OPENED
+    return artifact.cpu_graph != artifact.graph and artifact.size > WIDENED_WHEN_OPENED
 
 
 def open_again(

@@ -57,3 +57,19 @@ def test_text_that_chooses_bits_takes_the_memory_of_a_backward_pass(
             patch.setattr(cost_estimate, "_backward_bytes", lambda *_: 1 << 40)
             after = peaks(**options)
         assert after[stage] > 1 << 40 > before[stage]
+
+
+@pytest.mark.parametrize(("target", "stays"), [("ort-cuda", True), ("tensorrt", True), ("ort-cpu", False)])
+def test_half_weights_of_a_large_graph_for_gpus_stay_in_the_file_while_it_is_verified(
+    tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, stays: bool
+) -> None:
+    request = ExportRequest(checkpoint=str(tiny_source), out=tmp_path / "out", precision="fp16", target=target)
+
+    def peak() -> int:
+        return {stage.name: stage.peak_bytes for stage in estimate_export(request).stages}["verify"]
+
+    monkeypatch.setattr(cost_estimate, "_opened_share", lambda _: 1e6)
+    opened = peak()
+    monkeypatch.setattr(cost_estimate, "WIDENED_WHEN_OPENED", 0)
+    assert opened > 1e9
+    assert (peak() < opened / 2) == stays
