@@ -29,12 +29,13 @@ def few_mapped_pages(files: Collection[Path], *, most: int = MOST) -> Iterator[N
         yield
         return
     ended = threading.Event()
-    least = mapped_bytes()
 
     def watch() -> None:
+        least = mapped_bytes()
         while not ended.wait(PERIOD_SECONDS):
             if mapped_bytes() - least >= most:
                 give_back_pages(files)
+                least = mapped_bytes()  # what cannot be given back is not asked for again and again
 
     thread = threading.Thread(target=watch, name="mapped pages", daemon=True)
     thread.start()
