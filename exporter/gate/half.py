@@ -5,6 +5,7 @@ Quality figures notice neither a number that is off by one unit nor one row amon
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
 
 
 WEIGHTS_NAME, TYPES_NAME, CPU_NAME = "stored-weights", "float-types", "cpu-graph"
@@ -24,6 +26,8 @@ _SMALL = 1 << 14
 _READ_SCALES = frozenset({"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"})
 # Operators whose inputs may be of several float types: they read one as nothing but a number, or convert.
 _MAY_MIX = frozenset({"Cast"})
+# Float32 of a parameter that is compared at once.
+_PIECE_BYTES = 64 << 20
 
 
 def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool = False) -> Check:
@@ -56,7 +60,7 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
                 wrong += tensor.size
                 where.append(f"{name}, which is made of no parameter of the source")
             continue
-        parts = [float32_array(parameters[source]) for source in sources]
+        parts = [parameters[source].detach() for source in sources]
         count = _differences(tensor.numpy(), parts, tensor.dtype.numpy())
         checked += 1
         wrong += count
@@ -145,21 +149,32 @@ def foreign_types(model: ir.Model) -> list[str]:
     return nodes
 
 
-def _differences(stored: npt.NDArray[Any], parts: list[npt.NDArray[Any]], dtype: Any) -> int:
+def _differences(stored: npt.NDArray[Any], parts: Sequence[torch.Tensor], dtype: Any) -> int:
     """How many elements differ; products are stored with their weights transposed and side by side."""
-    if len(parts) == 1 and stored.shape == parts[0].shape:
-        straight = int((_bits(parts[0].astype(dtype)) != _bits(stored)).sum())
-        if not straight or stored.shape != parts[0].T.shape:
+    if len(parts) == 1 and stored.ndim and stored.shape == tuple(parts[0].shape):
+        straight = sum(_wrong(stored[start:stop], rows, dtype) for start, stop, rows in _pieces(parts[0]))
+        if not straight or stored.ndim != 2 or stored.shape[0] != stored.shape[1]:
             return straight
-        return min(straight, int((_bits(parts[0].T.astype(dtype)) != _bits(stored)).sum()))
+        return min(straight, sum(_wrong(stored[:, a:b], rows.T, dtype) for a, b, rows in _pieces(parts[0])))
     if any(part.ndim != 2 for part in parts) or stored.shape != (parts[0].shape[1], sum(len(part) for part in parts)):
         return int(stored.size)
     wrong, first = 0, 0
     for part in parts:
         columns = stored[:, first : first + len(part)]
-        wrong += int((_bits(part.T.astype(dtype)) != _bits(columns)).sum())
+        wrong += sum(_wrong(columns[:, start:stop], rows.T, dtype) for start, stop, rows in _pieces(part))
         first += len(part)
     return wrong
+
+
+def _pieces(part: torch.Tensor) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+    """(first row, behind the last, float32 of them), some rows of a parameter at a time."""
+    step = max(1, _PIECE_BYTES // (4 * max(1, part[:1].numel())))
+    for start in range(0, len(part), step):
+        yield start, min(start + step, len(part)), float32_array(part[start : start + step])
+
+
+def _wrong(stored: npt.NDArray[Any], expected: npt.NDArray[np.float32], dtype: Any) -> int:
+    return int((_bits(expected.astype(dtype)) != _bits(stored)).sum())
 
 
 def _bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from jisu.exporter.contract.artifact import CPU_GRAPH, WEIGHTS
 from jisu.exporter.gate import half
@@ -155,3 +156,26 @@ def test_no_operator_of_the_whole_graph_mixes_float_types(artifact):
             assert len({kinds.get(name) for name in node.input} & floats) <= 1, node.name or node.op_type
     logits = next(value for value in model.graph.output if value.name == "logits")
     assert logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("size", [1, 64, 1 << 26])
+def test_weights_are_compared_some_rows_at_a_time(monkeypatch, size):
+    monkeypatch.setattr(half, "_PIECE_BYTES", size)
+    rows = torch.arange(35, dtype=torch.float32).reshape(7, 5)
+    other, square, vector = rows + 50, torch.arange(9.0).reshape(3, 3), torch.arange(6.0)
+    dtype = np.dtype(np.float16)
+    cases = [
+        (rows.numpy(), [rows]),
+        (rows.T.numpy(), [rows]),
+        (np.concatenate([rows.T, other.T], axis=1), [rows, other]),
+        (square.numpy(), [square]),
+        (square.T.numpy(), [square]),
+        (vector.numpy(), [vector]),
+    ]
+    for stored, parts in cases:
+        right = stored.astype(dtype)
+        assert half._differences(right, parts, dtype) == 0
+        wrong = right.copy()
+        wrong.flat[-1] += 1
+        assert half._differences(wrong, parts, dtype) == 1
+    assert half._differences(np.zeros((2, 2), dtype), [rows], dtype) == 4
