@@ -76,13 +76,13 @@ def test_no_more_than_some_pages_stay_while_a_body_reads(numbers: Path) -> None:
 def test_what_cannot_be_given_back_is_not_asked_for_again_and_again(
     numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(mapped_pages, "give_back_pages", asked.append)
+    requests: list[object] = []
+    monkeypatch.setattr(mapped_pages, "give_back_pages", requests.append)
     with few_mapped_pages([tmp_path / "other.data"], most=SIZE // 2):
         array = read(numbers)
         time.sleep(6 * mapped_pages.PERIOD_SECONDS)
     assert array[3] == 3
-    assert 1 <= len(asked) <= 2
+    assert 1 <= len(requests) <= 2
 
 
 def test_a_system_that_does_not_tell_is_left_alone(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
