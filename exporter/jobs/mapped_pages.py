@@ -29,9 +29,10 @@ def few_mapped_pages(files: Collection[Path], *, most: int = MOST) -> Iterator[N
         yield
         return
     ended = threading.Event()
+    least = mapped_bytes()
 
     def watch() -> None:
-        least = mapped_bytes()
+        nonlocal least
         while not ended.wait(PERIOD_SECONDS):
             if mapped_bytes() - least >= most:
                 give_back_pages(files)
