@@ -182,7 +182,8 @@ def _unread_projection(module: Any) -> Iterator[None]:
     from torch import nn
 
     head: Any = module.get_output_embeddings()
-    if type(head) is not nn.Linear or "forward" in vars(head):
+    is_plain = type(head) is nn.Linear and "forward" not in vars(head)
+    if not is_plain:
         yield
         return
     head.forward = lambda hidden: hidden.new_empty((*hidden.shape[:-1], head.weight.shape[0]))
