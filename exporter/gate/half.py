@@ -26,8 +26,8 @@ _SMALL = 1 << 14
 _READ_SCALES = frozenset({"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"})
 # Operators whose inputs may be of several float types: they read one as nothing but a number, or convert.
 _MAY_MIX = frozenset({"Cast"})
-# Float32 of a parameter that is compared at once.
-_PIECE_BYTES = 64 << 20
+# Float32 of a parameter that is compared at once; transposed, so much stays in the cache.
+_PIECE_BYTES = 4 << 20
 
 
 def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool = False) -> Check:

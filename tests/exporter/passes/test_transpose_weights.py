@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import pytest
 
-from jisu.exporter.passes.transpose_weights import transpose_weights
+from jisu.exporter.passes.transpose_weights import _transposed, transpose_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 FEEDS = {"x": noise(2, 3, 4)}
@@ -74,3 +76,11 @@ def test_no_weight_is_read_before_it_is_written():
     )()
     transpose_weights(model.graph)
     assert not read
+
+
+@pytest.mark.parametrize(("shape", "permutation"), [((700, 3), (1, 0)), ((3, 700), (1, 0)), ((2, 3, 4), (0, 2, 1))])
+def test_any_shape_is_transposed_as_numpy_does_it(shape, permutation):
+    array = noise(*shape)
+    actual = _transposed(ir.tensor(array), permutation).numpy()
+    np.testing.assert_array_equal(actual, array.transpose(permutation))
+    assert actual.flags.c_contiguous
