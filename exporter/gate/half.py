@@ -151,7 +151,9 @@ def foreign_types(model: ir.Model) -> list[str]:
 
 def _differences(stored: npt.NDArray[Any], parts: Sequence[torch.Tensor], dtype: Any) -> int:
     """How many elements differ; products are stored with their weights transposed and side by side."""
-    if len(parts) == 1 and stored.ndim and stored.shape == tuple(parts[0].shape):
+    if not stored.ndim:
+        stored, parts = stored[None], [part.reshape(1, *part.shape) for part in parts]
+    if len(parts) == 1 and stored.shape == tuple(parts[0].shape):
         straight = sum(_wrong(stored[start:stop], rows, dtype) for start, stop, rows in _pieces(parts[0]))
         if not straight or stored.ndim != 2 or stored.shape[0] != stored.shape[1]:
             return straight

@@ -171,6 +171,7 @@ def test_weights_are_compared_some_rows_at_a_time(monkeypatch, size):
         (square.numpy(), [square]),
         (square.T.numpy(), [square]),
         (vector.numpy(), [vector]),
+        (vector[3].numpy(), [vector[3]]),
     ]
     for stored, parts in cases:
         right = stored.astype(dtype)
