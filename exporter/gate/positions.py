@@ -205,6 +205,7 @@ def choose_range(
 def check_range(exam: Exam, span: Range) -> Check:
     """A few tokens behind a made past of each length: the same keys and values for the source and the candidate."""
     longest = max(span.places) + _NEW
+    exam.rest()  # the source is called next, and the candidate may still hold what its longest call took
     made = _MadePast(exam, span, longest)
     tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
     # All of the candidate first, whose weights are then not in memory beside those of the source's layers. A token that

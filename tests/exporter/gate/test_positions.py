@@ -246,5 +246,5 @@ def test_the_source_is_asked_when_the_candidate_rests(tiny_artifact, tiny_source
         budget=FP32_BUDGET,
     )
     assert positions.check_range(exam, replace(requested, places=(100, 200))).passed
-    assert order == ["candidate_logits"] * 2 + ["rest"] + ["source_logits"] * 2
+    assert order == ["rest"] + ["candidate_logits"] * 2 + ["rest"] + ["source_logits"] * 2
     backend.close()
