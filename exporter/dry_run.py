@@ -170,7 +170,7 @@ def estimate_export(request: ExportRequest) -> ExportEstimate:
         passes=tuple(step.name for step in job.steps),
         calibration=None if prepared.data is None else prepared.data.record,
         checks=checks,
-        stages=estimate_cost(source, prepared, size),
+        stages=estimate_cost(source, prepared, size, limit=request.max_memory),
         warnings=(*source.notes, *source.account.notes(), *prepared.warnings),
         disk_needed=needed,
         disk_free=free,

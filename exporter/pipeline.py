@@ -180,7 +180,8 @@ def expect_stages(job: ExportJob) -> None:
     """Tell whoever watches an export how long its stages are estimated to take."""
     from jisu.exporter.estimates.cost_estimate import estimate_cost
 
-    costs = estimate_cost(job.source, job.prepared, estimate_size(job.source, job.prepared, target=job.target))
+    size = estimate_size(job.source, job.prepared, target=job.target)
+    costs = estimate_cost(job.source, job.prepared, size, limit=job.request.max_memory)
     job.stages.expect({cost.name: cost.seconds for cost in costs})
 
 
@@ -255,11 +256,13 @@ def _measure_mix(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) ->
 
 
 def _measure(job: ExportJob, artifact: Artifact) -> Measured:
+    from jisu.exporter.estimates.cost_estimate import open_bytes_of
     from jisu.exporter.gate.open_candidate import open_candidate
     from jisu.exporter.gate.quality import measure_quality
     from jisu.exporter.gate.reference import reference_of
 
-    backend = open_candidate(artifact)
+    open_bytes = open_bytes_of(job.source, job.prepared, limit=job.request.max_memory)
+    backend = open_candidate(artifact, open_bytes=open_bytes)
     try:
         reference = reference_of(job.source)
         by_part = {
@@ -360,6 +363,8 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
 
 def _verify(job: ExportJob, candidate: Candidate) -> GateResult:
     """Run the gate on the written files, after saying what the passes left as it was."""
+    from jisu.exporter.estimates.cost_estimate import open_bytes_of
+
     for step in candidate.recipe:
         if step.missed:
             job.stages.say(f"{step.name}: {step.note}.")
@@ -374,6 +379,7 @@ def _verify(job: ExportJob, candidate: Candidate) -> GateResult:
             write_files=partial(write_folder_files, source=job.source, signature=signature, target=job.target),
             stages=job.stages,
             workers=job.prepared.workers,
+            open_bytes=open_bytes_of(job.source, job.prepared, limit=job.request.max_memory),
         )
 
 

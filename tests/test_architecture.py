@@ -65,11 +65,12 @@ EXCEPTIONS = {
         "runtimes.backends.backend_options",
         "runtimes.backends.registry",
         "runtimes.machine.int8_sums",
-        # A graph that is no artifact: the candidate's without the rounding of what goes into its matmuls.
+        # A graph that is no artifact: the candidate's without the rounding of what goes into its matmuls, or a piece.
+        "runtimes.backends.external_data",
         "runtimes.backends.forks",
         "runtimes.backends.ort.session",
-        "runtimes.backends.ort.unpacked_codes",
         "runtimes.backends.ort_cpu.backend",
+        "runtimes.backends.ort_cpu.one_pass",
         "runtimes.backends.row_lengths",
         # Prompts with images are made by what users make them with.
         "runtimes.shown.image_reader",

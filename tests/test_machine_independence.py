@@ -27,7 +27,6 @@ MAY_ASK = {
     "exporter/estimates/disk_space.py": "a disk that is too small is refused",
     "exporter/gate/open_candidate.py": "what cannot be verified here is refused",
     "exporter/jobs/free_memory.py": "memory that the allocator keeps is given back; nothing is computed from it",
-    "exporter/jobs/mapped_pages.py": "pages of the candidate's files are given back while it is verified",
     "exporter/jobs/peak_memory.py": "memory of each step, in the timings",
     "exporter/jobs/stages.py": "seconds of each step, in the timings",
     "exporter/sources/compute_device.py": "a device that is not there is refused; the manifest names it",

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import WIDENED_WHEN_OPENED
+from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT, WIDENED_WHEN_OPENED
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
-from jisu.exporter.jobs.mapped_pages import MOST
+from jisu.exporter.gate.session_in_pieces import MAPPED_BYTES, OPEN_BYTES
+from jisu.exporter.graph.graph_pieces import PIECE_BYTES
 from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits
 from jisu.exporter.quantization.expected_costs import WINDOWS, can_observe
@@ -61,6 +62,8 @@ _MEASURED_SECONDS = 0.2
 _LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
 # Of an opened artifact: its weights as the kernels want them, with scales and sums of short blocks in float32.
 _OPENED, _OPENED_LONG_BLOCKS, _SHORT_BLOCK = 1.25, 1.0, 32
+# Of a limit of memory, what a stage is planned to take: estimates are not exact.
+_PLANNED_SHARE = 0.9
 # Outputs of the widest layer that are in memory at once, as a gate's, what it is multiplied with, and their product.
 _WIDE_ROWS = 3
 _FLOAT_BYTES = 4
@@ -76,25 +79,26 @@ class StageCost:
 
 
 def estimate_cost(
-    source: Source, prepared: Prepared, size: SizeEstimate, *, operations_per_second: float | None = None
+    source: Source,
+    prepared: Prepared,
+    size: SizeEstimate,
+    *,
+    limit: int | None = None,
+    operations_per_second: float | None = None,
 ) -> tuple[StageCost, ...]:
     """The stages in their order.
 
     Args:
         size: see `exporter.estimates.size_estimate.estimate_size`.
+        limit: bytes of memory that the export is allowed; None for no limit.
         operations_per_second: of this machine in float32; measured when None.
     """
     rate = operations_per_second or measure_arithmetic()
-    weights = source.weight_bytes
+    weights, largest = source.weight_bytes, _largest(source)
     forward = 2 * active_weights(source) / (rate * _FORWARD_SHARE)  # seconds for a token
-    sizes = [4 * one.numel() for one in source.module.parameters()]
-    largest = max(sizes, default=0)
     # Threads of transformers load several weights at once, each of which is there twice for a moment.
-    loading = min(1 + sizes.count(largest), _LOADED_AT_ONCE)
-    held = min(weights, WINDOW) if is_large(source) else weights
-    # Of a checkpoint that is read where it lies, what is called has its weights in float32.
-    reads = prepared.data is not None and prepared.options.precision.half is None  # ranges are those of the graph
-    called = largest_call(source.module, projection=reads) if source.in_place else 0
+    loading = min(1 + sum(4 * one.numel() == largest for one in source.module.parameters()), _LOADED_AT_ONCE)
+    held, called = _held_bytes(source), _called_bytes(source, prepared)
     loaded = _BASE_BYTES + _TRACED_BYTES + held + called
     stages = [
         StageCost(
@@ -115,20 +119,53 @@ def estimate_cost(
             peak_bytes=loaded + 2 * largest,
         ),
     ]
-    budget = prepared.options.precision.budget
-    tokens = _GATE_TOKENS + (_QUALITY_TOKENS if budget.judges_quality else 0)
-    logits = _LOGITS_BYTES + min(_CALL_BYTES, 4 * _CALL_TOKENS * source.model.vocab_size)
     prove = StageCost(
         name="verify",
-        seconds=_GATE_SECONDS + tokens * forward * _FORWARD_SHARE / _GATE_SHARE,
+        seconds=_GATE_SECONDS + _gate_tokens(prepared) * forward * _FORWARD_SHARE / _GATE_SHARE,
         # The source reads everything first, then the artifact is opened.
-        peak_bytes=loaded
-        - called
-        + max(called, _opened_bytes(source, prepared, size, largest))
-        + _asked_bytes(source, logits, largest)
-        + _kept_bytes(source, tokens),
+        peak_bytes=_beside_bytes(source, prepared)
+        + max(called, _opened_bytes(source, prepared, size, open_bytes=open_bytes_of(source, prepared, limit=limit))),
     )
     return (*stages, prove)
+
+
+def open_bytes_of(source: Source, prepared: Prepared, *, limit: int | None) -> int:
+    """Of the artifact's opened weights, those that the gate may have in memory at once.
+
+    Args:
+        limit: bytes of memory that the export is allowed: these weights get what everything else leaves of them. None
+            for no limit.
+    """
+    if limit is None:
+        return OPEN_BYTES
+    return max(0, int(_PLANNED_SHARE * limit) - _beside_bytes(source, prepared))
+
+
+def _beside_bytes(source: Source, prepared: Prepared) -> int:
+    """Of the gate, without the artifact's weights."""
+    logits = _LOGITS_BYTES + min(_CALL_BYTES, 4 * _CALL_TOKENS * source.model.vocab_size)
+    checks = _asked_bytes(source, logits, _largest(source)) + _kept_bytes(source, _gate_tokens(prepared))
+    return _BASE_BYTES + _TRACED_BYTES + _held_bytes(source) + checks
+
+
+def _gate_tokens(prepared: Prepared) -> int:
+    return _GATE_TOKENS + (_QUALITY_TOKENS if prepared.options.precision.budget.judges_quality else 0)
+
+
+def _largest(source: Source) -> int:
+    """Bytes of the largest weight in float32."""
+    return max((4 * one.numel() for one in source.module.parameters()), default=0)
+
+
+def _held_bytes(source: Source) -> int:
+    """Of the source's weights, in memory at once."""
+    return min(source.weight_bytes, WINDOW) if is_large(source) else source.weight_bytes
+
+
+def _called_bytes(source: Source, prepared: Prepared) -> int:
+    """Of a checkpoint that is read where it lies, the float32 weights of what is called."""
+    reads = prepared.data is not None and prepared.options.precision.half is None  # ranges are those of the graph
+    return largest_call(source.module, projection=reads) if source.in_place else 0
 
 
 def _quantization(
@@ -203,12 +240,18 @@ def _asked_bytes(source: Source, logits: int, largest: int) -> int:
     return max(logits, past) + WATCHED if is_large(source) else logits + past + 2 * largest
 
 
-def _opened_bytes(source: Source, prepared: Prepared, size: SizeEstimate, largest: int) -> int:
+def _opened_bytes(source: Source, prepared: Prepared, size: SizeEstimate, *, open_bytes: int) -> int:
     """Of an opened artifact: packed weights, or of half weights that stay in the file those at work, in float32."""
     half = prepared.options.precision.half is not None and computed_half(prepared.options.precision, size.target)
-    if half and size.largest_bytes > WIDENED_WHEN_OPENED:
-        return MOST + largest + largest_call(source.module, projection=False)
-    return int(_opened_share(prepared) * (size.largest_bytes + _widened_bytes(source, prepared)))
+    stays = half and size.largest_bytes > WIDENED_WHEN_OPENED
+    whole = size.largest_bytes
+    if not stays:
+        whole = int(_opened_share(prepared) * (size.largest_bytes + _widened_bytes(source, prepared)))
+    # Its largest weight takes of the artifact what it takes of the source.
+    piece = PIECE_BYTES + whole * _largest(source) // max(1, source.weight_bytes)
+    if source.model_kind not in (SPEECH, TEXT_TO_TEXT):
+        whole = min(whole, max(piece, min(open_bytes, MAPPED_BYTES) if stays else open_bytes))
+    return whole + (_largest(source) + largest_call(source.module, projection=False) if stays else 0)
 
 
 def _opened_share(prepared: Prepared) -> float:

@@ -5,73 +5,130 @@ The arrow points from runtimes to exporter; verifying what users will run is the
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.session_in_pieces import MAPPED_BYTES, SessionInPieces, opened_bytes
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.backend import Backend
     from jisu.exporter.contract.one_pass_backend import OnePassBackend
     from jisu.exporter.contract.speech_backend import SpeechBackend
+    from jisu.runtimes.backends.forks import Reopened
 
 _ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
 WITH_VNNI = "CPUs that add int8 products in 32 bits (VNNI, AMX, Arm)"
 
 
-def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int | None = None) -> Backend:
+def open_candidate(
+    artifact: Artifact, backend: str = "ort-cpu", *, threads: int | None = None, open_bytes: int | None = None
+) -> Backend:
     """The candidate's graph on a backend; close it after use.
+
+    Args:
+        open_bytes: of opened weights that may be in memory at once: a larger graph is run in pieces, which only the
+            backend of the CPU takes. None opens it as users do, whatever its size.
 
     Raises:
         InputError: it cannot be opened.
     """
     from jisu.runtimes.backends.backend_options import BackendOptions
+    from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_ort_cpu
     from jisu.runtimes.backends.registry import open_backend
 
-    return open_backend(backend, artifact, BackendOptions(threads=threads))
+    session = _in_pieces(artifact, threads=threads, open_bytes=open_bytes)
+    if session is None:
+        return open_backend(backend, artifact, BackendOptions(threads=threads))
+    assert backend == OrtCpuBackend.name, "the caller knows which backend runs pieces"
+    return open_ort_cpu(artifact, threads=threads, source=None, session=session)
 
 
-def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
+def open_unrounded(artifact: Artifact, graph: ir.Model, *, open_bytes: int | None = None) -> Backend:
     """A graph whose weights lie in the artifact's folder, with the artifact's signature; on the CPU, nothing rounded.
+
+    Args:
+        open_bytes: see `open_candidate`.
 
     Raises:
         InputError: it does not have the manifest's signature.
     """
     import onnx_ir as ir
 
-    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
     from jisu.runtimes.backends.forks import Reopened
-    from jisu.runtimes.backends.ort.session import PROVIDER
-    from jisu.runtimes.backends.ort.unpacked_codes import WEIGHTS_IN, hold_room, unpack_codes
+    from jisu.runtimes.backends.ort.session import open_model
     from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
     from jisu.runtimes.backends.row_lengths import closed
 
-    onnxruntime = import_onnxruntime()
     made = artifact.manifest
+    # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
+    opens_piece = partial(open_model, folder=artifact.folder, threads=None, settings={_ROUNDS_INPUTS: "1"})
 
     def opened() -> Any:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = False  # which would keep what the longest call took
-        options.add_session_config_entry(WEIGHTS_IN, str(artifact.folder))
-        # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
-        options.add_session_config_entry(_ROUNDS_INPUTS, "1")
         proto = ir.to_proto(graph)
-        room = unpack_codes(proto, artifact.folder, options)
-        with contextlib.nullcontext() if room is None else room.given_back():
-            session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=[PROVIDER])
-        if room is not None:
-            hold_room(session, room)
-        return session
+        if open_bytes is None or opened_bytes(proto) <= open_bytes:
+            return opens_piece(proto)
+        return SessionInPieces(proto, opens_piece, open_bytes=open_bytes)
 
     facts = made.model
     session = Reopened(opened, partial(closed, OrtCpuBackend.name))
     return OrtCpuBackend(session, made.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+
+
+def describe_pieces(artifact: Artifact, open_bytes: int) -> str | None:
+    """One sentence about a graph that `open_candidate` runs in pieces; None of one that it opens as a whole."""
+    plan = _plan_of(artifact, open_bytes)
+    if plan.whole <= plan.most:
+        return None
+    return (
+        f"The graph ran in pieces: opened it takes {plan.whole / 1e9:.1f} GB, of which {plan.most / 1e9:.1f} GB may be "
+        "in memory. What ONNX Runtime fuses across two pieces ran apart."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How a graph is opened: bytes of its weights when all are, and how many of these may be in memory at once."""
+
+    model: onnx.ModelProto
+    half: bool
+    whole: int
+    most: int
+
+
+def _plan_of(artifact: Artifact, open_bytes: int) -> _Plan:
+    import onnx
+
+    from jisu.runtimes.backends.ort_cpu.backend import keeps_half
+
+    half = keeps_half(artifact)
+    model = onnx.load(artifact.cpu_graph, load_external_data=False)
+    most = min(open_bytes, MAPPED_BYTES) if half else open_bytes
+    return _Plan(model=model, half=half, whole=opened_bytes(model, keeps_half=half), most=most)
+
+
+def _in_pieces(artifact: Artifact, *, threads: int | None, open_bytes: int | None) -> Reopened | None:
+    """A session of the artifact's graph that runs in pieces; None where it is opened as a whole."""
+    from jisu.runtimes.backends.external_data import check_external_data
+    from jisu.runtimes.backends.forks import Reopened
+    from jisu.runtimes.backends.ort.session import open_model
+    from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
+    from jisu.runtimes.backends.row_lengths import closed
+
+    if open_bytes is None:
+        return None
+    check_external_data(artifact.cpu_graph)
+    plan = _plan_of(artifact, open_bytes)
+    if plan.whole <= plan.most:
+        return None
+    opens_piece = partial(open_model, folder=artifact.cpu_graph.parent, threads=threads, keeps_half=plan.half)
+    opens = partial(SessionInPieces, plan.model, opens_piece, open_bytes=plan.most, keeps_half=plan.half)
+    return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 
 def open_image_reader(artifact: Artifact, backend: Backend) -> Any:
@@ -92,11 +149,17 @@ def open_recording_reader(artifact: Artifact, backend: Backend) -> Any:
     return RecordingReader(artifact, reading, ModelText(artifact))
 
 
-def open_candidate_one_pass(artifact: Artifact, backend: str = "ort-cpu") -> OnePassBackend:
-    """The same of a classifier."""
+def open_candidate_one_pass(
+    artifact: Artifact, backend: str = "ort-cpu", *, open_bytes: int | None = None
+) -> OnePassBackend:
+    """The same of a model that reads whole texts."""
+    from jisu.runtimes.backends.ort_cpu.one_pass import open_ort_one_pass
     from jisu.runtimes.backends.registry import open_one_pass
 
-    return open_one_pass(backend, artifact)
+    session = _in_pieces(artifact, threads=None, open_bytes=open_bytes)
+    if session is None:
+        return open_one_pass(backend, artifact)
+    return open_ort_one_pass(artifact, threads=None, source=None, session=session)
 
 
 def open_candidate_speech(artifact: Artifact, backend: str = "ort-cpu") -> SpeechBackend:

@@ -17,9 +17,9 @@ from jisu.exporter.contract.artifact import (
     TEXT_TO_TEXT,
     VISION_GRAPH,
 )
-from jisu.exporter.gate.open_candidate import WITH_VNNI
+from jisu.exporter.gate.open_candidate import WITH_VNNI, describe_pieces
 from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
-from jisu.exporter.jobs.mapped_pages import few_mapped_pages
+from jisu.exporter.gate.session_in_pieces import OPEN_BYTES
 from jisu.exporter.precision.precision import FLOAT
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def prove(
     write_files: WriteFiles | None = None,
     stages: Stages | None = None,
     workers: Workers | None = None,
+    open_bytes: int = OPEN_BYTES,
 ) -> GateResult:
     """Run the gate on a written artifact: the exact graph that users will run, on the CPU.
 
@@ -66,23 +67,26 @@ def prove(
             files to the checks that use them.
         stages: reports the progress.
         workers: of the connected cluster, which ask the source of a model that generates; None asks it here.
+        open_bytes: of opened weights that may be in memory at once; a larger graph is run in pieces. Of a model that
+            hears, or turns a text into another, the graphs are opened as they are.
     """
     from jisu.exporter.gate.prove_speech import prove_frames, prove_speech
     from jisu.exporter.gate.stored import check_integers, check_stored
 
-    judge: Callable[..., GateResult] = partial(_prove_generator, intended=intended, workers=workers)
+    judge: Callable[..., GateResult] = partial(
+        _prove_generator, intended=intended, workers=workers, open_bytes=open_bytes
+    )
+    pieces = describe_pieces(artifact, open_bytes)
     if source.model_kind == TEXT_TO_TEXT:
-        judge = _prove_text_to_text
+        judge, pieces = _prove_text_to_text, None
     elif source.model_kind in ONE_PASS_KINDS:
-        judge = _prove_one_pass
+        judge = partial(_prove_one_pass, open_bytes=open_bytes)
     elif source.model_kind == SPEECH:
-        judge = prove_speech if source.generates else prove_frames
-    # A graph in half precision computes with its weights where they lie, which would all count as memory in the end.
-    with few_mapped_pages(list(artifact.folder.glob("*.onnx.data*"))):
-        result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
+        judge, pieces = prove_speech if source.generates else prove_frames, None
+    result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
-    notes = result.notes
+    notes = result.notes if pieces is None else (*result.notes, pieces)
     if artifact.manifest.needs_vnni:
         notes = (*notes, f"Verified for {WITH_VNNI} only; other CPUs do not open it.")
     return replace(result, checks=checks, notes=notes, ran_on=_ran_on(artifact))
@@ -107,7 +111,8 @@ def _prove_generator(
     evaluation: str | None,
     stages: Stages | None,
     intended: Mapping[str, Quantized] | None,
-    workers: Workers | None = None,
+    workers: Workers | None,
+    open_bytes: int,
 ) -> GateResult:
     from jisu.exporter.gate import gate_prompts, run_gate
     from jisu.exporter.gate.layered_reference import in_layers
@@ -135,7 +140,7 @@ def _prove_generator(
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
     source.let_go()
     give_back_freed()
-    backend = open_candidate(artifact, VERIFIED_ON)
+    backend = open_candidate(artifact, VERIFIED_ON, open_bytes=open_bytes)
     try:
         return run_gate(
             backend,
@@ -144,7 +149,7 @@ def _prove_generator(
             budget=budget,
             tokenizer_check=tokenizer_check_of(artifact, source),
             locate=_locator(artifact, source, reference),
-            whole_range=partial(_check_whole_range, artifact, source, intended or {}),
+            whole_range=partial(_check_whole_range, artifact, source, intended or {}, open_bytes),
             further=_further(artifact, source, backend),
             progress=progress_of(stages),
         )
@@ -181,7 +186,7 @@ def _far(source: Source, max_positions: int | None) -> int:
 
 
 def _check_whole_range(
-    artifact: Artifact, source: Source, intended: Mapping[str, Quantized], exam: Exam
+    artifact: Artifact, source: Source, intended: Mapping[str, Quantized], open_bytes: int, exam: Exam
 ) -> list[Check]:
     """Places of the whole range; with integers, and where these are known, without the rounding of activations."""
     from jisu.exporter.gate.positions import check_range
@@ -190,7 +195,7 @@ def _check_whole_range(
     span = _whole_range(artifact, source)
     if span is None:
         return []
-    strict = check_unrounded_range(artifact, source, intended, exam, span)
+    strict = check_unrounded_range(artifact, source, intended, exam, span, open_bytes=open_bytes)
     if strict is not None:
         return [strict]
     return [check_range(exam, span)] if artifact.manifest.precision in _TAKES_MADE_PASTS else []
@@ -250,7 +255,13 @@ def _prove_text_to_text(
 
 
 def _prove_one_pass(
-    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+    artifact: Artifact,
+    source: Source,
+    *,
+    budget: Budget,
+    evaluation: str | None,
+    stages: Stages | None,
+    open_bytes: int,
 ) -> GateResult:
     from jisu.exporter.gate import gate_texts, run_one_pass_gate
     from jisu.exporter.gate.one_pass_reference import one_pass_reference
@@ -258,7 +269,7 @@ def _prove_one_pass(
 
     facts = source.model
     reference = one_pass_reference(source)
-    backend = open_candidate_one_pass(artifact, VERIFIED_ON)
+    backend = open_candidate_one_pass(artifact, VERIFIED_ON, open_bytes=open_bytes)
     try:
         return run_one_pass_gate(
             backend,

@@ -42,7 +42,13 @@ _FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
 
 
 def check_unrounded_range(
-    artifact: Artifact, source: Source, intended: Mapping[str, Quantized], exam: Exam, span: Range
+    artifact: Artifact,
+    source: Source,
+    intended: Mapping[str, Quantized],
+    exam: Exam,
+    span: Range,
+    *,
+    open_bytes: int | None = None,
 ) -> Check | None:
     """`check_range` with the limit of fp32; None where the model has no integers, or this cannot be asked.
 
@@ -50,6 +56,7 @@ def check_unrounded_range(
         source: its module's weights are the integers' for as long as this takes.
         intended: integers by parameter name.
         exam: of the candidate.
+        open_bytes: see `open_candidate`.
     """
     from jisu.exporter.gate.open_candidate import open_unrounded
     from jisu.exporter.gate.positions import check_range
@@ -65,7 +72,7 @@ def check_unrounded_range(
         return None
     exam.rest()
     cut_products(graph.graph)
-    backend = open_unrounded(artifact, graph)
+    backend = open_unrounded(artifact, graph, open_bytes=open_bytes)
     try:
         strict = Exam(backend=backend, truth=exam.truth, prompts=exam.prompts, budget=FP32_BUDGET)
         with intended_weights(module, intended, paged=source.paged), read_in_pieces(module, source.paged):

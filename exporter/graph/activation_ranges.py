@@ -68,12 +68,13 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     for piece in cut_graph(proto.graph, sizes, most=None if by_token else PIECE_BYTES):
         own = [name for name in names if name + _LARGEST in piece.writes]
         measured = [name + ending for name in own for ending in (_LARGEST, _SUM)]
-        run = _opened(piece_model(proto, piece, values[0], [*measured, *piece.carries, *carried.values()]))
+        outputs = [*measured, *piece.carries, *carried.values()]
+        run = _opened(piece_model(proto, piece, _element_types(values[0]), outputs))
         fed = {name: weights[name].numpy() for name in piece.reads if name in weights}
         for window, feeds in zip(windows, values, strict=True):
             for place, tokens in enumerate(window[:, None] if by_token else [window]):
                 feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
-                results = run([*measured, *piece.carries, *carried.values()], {**feeds, **fed})
+                results = run(outputs, {**feeds, **fed})
                 feeds |= dict(zip((*piece.carries, *carried), results[len(measured) :], strict=True))
                 for name, peak, total in zip(
                     own, results[: len(measured) : 2], results[1 : len(measured) : 2], strict=True
@@ -86,6 +87,12 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
                 del feeds[name]
         del fed, run
     return peaks
+
+
+def _element_types(values: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, int]:
+    import onnx
+
+    return {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
 
 
 def _opened(model: onnx.ModelProto) -> Callable[[list[str], Mapping[str, Any]], list[Any]]:

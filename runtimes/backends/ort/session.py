@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
@@ -12,7 +13,7 @@ from jisu.runtimes.backends.external_data import check_external_data
 from jisu.runtimes.backends.forks import keep_for_parent
 from jisu.runtimes.backends.ort.huge_pages import in_huge_pages
 from jisu.runtimes.backends.ort.placement import RECORDS_PLACEMENT
-from jisu.runtimes.backends.ort.unpacked_codes import hold_room, read_unpacked
+from jisu.runtimes.backends.ort.unpacked_codes import WEIGHTS_IN, hold_room, read_unpacked, unpack_codes
 from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.machine.threads import usable_threads
 
@@ -47,9 +48,75 @@ def open_session(
     onnxruntime = import_onnxruntime()
 
     check_external_data(graph)
+    options, left_out = _options(onnxruntime, threads=threads, keeps_half=keeps_half)
+    if records_placement:
+        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    with _refusing(graph, onnxruntime.__version__):
+        unpacked = read_unpacked(graph, options)
+        with in_huge_pages(), contextlib.nullcontext() if unpacked is None else unpacked[1].given_back():
+            session = onnxruntime.InferenceSession(
+                str(graph) if unpacked is None else unpacked[0],
+                options,
+                providers=[PROVIDER],
+                disabled_optimizers=[*unfused, *left_out],
+            )
+    keep_for_parent(session)
+    if unpacked is not None:
+        hold_room(session, unpacked[1])
+        return_freed_memory()
+    return session
+
+
+def open_model(
+    model: Any,
+    folder: Path,
+    *,
+    threads: int | None,
+    keeps_half: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """A session for a graph in memory, such as a piece of an artifact's; it keeps nothing of what a call needs.
+
+    Args:
+        model: `onnx.ModelProto`; its codes in planes are put together in place.
+        folder: that its weights lie in.
+        threads, keeps_half: see `open_session`.
+        settings: of the session, by the package's names.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: the graph is damaged.
+    """
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+    options, left_out = _options(onnxruntime, threads=threads, keeps_half=keeps_half)
+    options.enable_cpu_mem_arena = False  # which would keep what the longest call took
+    # Threads that wait for another call without sleeping take cores from the session that is called next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry(WEIGHTS_IN, str(folder.resolve()))
+    for name, value in settings.items():
+        options.add_session_config_entry(name, value)
+    with _refusing(folder, onnxruntime.__version__):
+        room = unpack_codes(model, folder, options)
+        with contextlib.nullcontext() if room is None else room.given_back():
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=[PROVIDER], disabled_optimizers=left_out
+            )
+    keep_for_parent(session)
+    if room is not None:
+        hold_room(session, room)
+    return session
+
+
+def _options(onnxruntime: Any, *, threads: int | None, keeps_half: bool) -> tuple[Any, list[str]]:
+    """Options of a session, and names of the graph optimizations that it leaves out."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    left_out = list(unfused)
+    left_out = []
     if keeps_half:
         # Above this level constants are folded a second time, which no name leaves out (onnxruntime 1.32).
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -60,31 +127,20 @@ def open_session(
     # A call rarely has the shapes of the one before (masks grow, texts differ), so that a memory plan per shape is made
     # and never used again.
     options.enable_mem_pattern = False
-    if records_placement:
-        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
     # Left alone the package takes the machine's cores, whatever the process may use of them.
     options.intra_op_num_threads = usable_threads() if threads is None else threads
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
+    return options, left_out
+
+
+@contextlib.contextmanager
+def _refusing(graph: Path, version: str) -> Iterator[None]:
+    """Turn what the package of this version raises when it opens a graph into one InputError."""
     try:
-        unpacked = read_unpacked(graph, options)
-        with in_huge_pages(), contextlib.nullcontext() if unpacked is None else unpacked[1].given_back():
-            session = onnxruntime.InferenceSession(
-                str(graph) if unpacked is None else unpacked[0],
-                options,
-                providers=[PROVIDER],
-                disabled_optimizers=left_out,
-            )
+        yield
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
+            f"ONNX Runtime {version} cannot open {graph}",
             received=str(error).strip().splitlines()[0],
             allowed="a graph that its CPU provider can run",
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
         ) from error
-    keep_for_parent(session)
-    if unpacked is not None:
-        hold_room(session, unpacked[1])
-        return_freed_memory()
-    return session

@@ -44,8 +44,11 @@ _TOKENS_OF_A_RUN = 16
 _WORTH_RUNNING_ALONE = 1.25
 
 
-def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
+def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any, session: Reopened | None = None) -> Backend:
     """Open an artifact's graph, or its two; ``source`` is not needed.
+
+    Args:
+        session: of its graph, opened in another way; this opens it where there is none.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -53,7 +56,8 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
             kernels that this CPU does not have.
     """
     check_kernels(artifact)
-    session = open_again(artifact.cpu_graph, threads=threads, keeps_half=_keeps_half(artifact))
+    if session is None:
+        session = open_again(artifact.cpu_graph, threads=threads, keeps_half=keeps_half(artifact))
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:
         check_session(session.get(), signature, provider=PROVIDER)
@@ -88,7 +92,7 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
     return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions, close=encoder.close)
 
 
-def _keeps_half(artifact: Artifact) -> bool:
+def keeps_half(artifact: Artifact) -> bool:
     """Whether a graph for GPUs has more half weights than should become float32 when it is opened."""
     return artifact.cpu_graph != artifact.graph and artifact.size > WIDENED_WHEN_OPENED
 

@@ -19,8 +19,13 @@ from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
 from jisu.runtimes.backends.padded_one_pass import PaddedOnePass, output_of
 
 
-def open_ort_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedOnePass:
+def open_ort_one_pass(
+    artifact: Artifact, *, threads: int | None, source: Any, session: Reopened | None = None
+) -> PaddedOnePass:
     """Open its graph; ``source`` is not needed.
+
+    Args:
+        session: of its graph, opened in another way; this opens it where there is none.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -28,7 +33,9 @@ def open_ort_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -
             kernels that this CPU does not have.
     """
     check_kernels(artifact)
-    session, signature = open_again(artifact.cpu_graph, threads=threads, unfused=UNFUSED), artifact.manifest.signature
+    signature = artifact.manifest.signature
+    if session is None:
+        session = open_again(artifact.cpu_graph, threads=threads, unfused=UNFUSED)
     check_session(session.get(), signature, provider=PROVIDER)
     apart = rows_apart(artifact, threads)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -65,20 +64,6 @@ def test_each_kind_of_model_has_its_run(run_says, tiny_artifact, source, monkeyp
     assert [name for name, _ in run_says] == [run]
     assert run_says[0][1]["evaluation"] == "some text"
     assert result.notes == ("From the run.",)
-
-
-def test_weights_that_the_run_has_mapped_are_given_back(run_says, tiny_artifact, source, monkeypatch):
-    bounded = []
-
-    @contextlib.contextmanager
-    def few(files):
-        before = len(run_says)
-        yield
-        bounded.append((files, len(run_says) - before))
-
-    monkeypatch.setattr(prove_module, "few_mapped_pages", few)
-    prove(tiny_artifact, source, budget=FP32_BUDGET)
-    assert bounded == [([tiny_artifact.folder / "model.onnx.data"], 1)]
 
 
 def test_files_are_compared_besides_what_runs(run_says, tiny_artifact, source):

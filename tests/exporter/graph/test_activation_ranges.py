@@ -99,9 +99,9 @@ def test_pieces_give_what_the_whole_graph_gives(monkeypatch):
     whole = measure_ranges(model.graph, windows)
     sizes = []
 
-    def seen(proto, piece, values, outputs):
+    def seen(proto, piece, kinds, outputs):
         sizes.append(len(piece.nodes))
-        return piece_model(proto, piece, values, outputs)
+        return piece_model(proto, piece, kinds, outputs)
 
     monkeypatch.setattr(activation_ranges, "PIECE_BYTES", 1)
     monkeypatch.setattr(activation_ranges, "piece_model", seen)

@@ -1,0 +1,273 @@
+"""Runs a graph whose weights are larger than memory: in pieces, of which only some stay open between calls.
+
+To a backend it is a session of ONNX Runtime. The kernels are those of the whole graph; what the runtime would fuse
+across the border of two pieces runs as two operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jisu.exporter.contract.code_planes import UNPACKS, plane_width
+from jisu.exporter.graph.graph_pieces import PIECE_BYTES, Piece, constant_nodes, cut_graph, names_read, piece_model
+from jisu.exporter.jobs.free_memory import give_back_freed
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+PROVIDER = "CPUExecutionProvider"
+# Bytes of opened weights where nobody sets a limit.
+OPEN_BYTES = 4 << 30
+# The same of weights that are read in their files, which nobody has to pack when a piece is opened again.
+MAPPED_BYTES = 1 << 30
+# What the kernels hold of a weight, of its bytes in the file: integers with the scales and the sums of short blocks.
+_PACKED = 1.25
+# Of what is bound of an output: device and its number, and of one in memory of the caller type, shape and address.
+_HAS_MEMORY = 5
+# Codes in planes become bytes, weights of half precision float32 unless they stay in their file.
+_CODE_BITS, _WIDENED = 8, 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphValue:
+    """An input or an output of the whole graph, as a session describes it: its type is ``tensor(float)`` and alike."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class Binding:
+    """Memory for the inputs and outputs of calls, as a session's ``io_binding`` has it."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, tuple[Any, ...]] = {}
+        self.outputs: dict[str, tuple[Any, ...]] = {}
+        self.results: dict[str, Result] = {}
+
+    def bind_input(self, name: str, device: str, device_id: int, kind: Any, shape: Sequence[int], pointer: int) -> None:
+        """Read an input from memory of the caller."""
+        self.inputs[name] = (device, device_id, kind, shape, pointer)
+
+    def bind_output(self, name: str, device: str = "cpu", device_id: int = 0, *memory: Any) -> None:
+        """Write an output into memory of the caller, or into some of its own; ``memory``: type, shape and address."""
+        self.outputs.pop(name, None)
+        self.outputs[name] = (device, device_id, *memory)
+
+    def get_outputs(self) -> list[Result]:
+        """Of the last call, in the order in which they were bound; of one in the caller's memory nothing."""
+        return [self.results.get(name, Result(None)) for name in self.outputs]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An output in memory of its own."""
+
+    array: npt.NDArray[Any] | None
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """Of the type and shape that it was computed in."""
+        assert self.array is not None, "the caller has it in memory that it has bound"
+        return self.array
+
+
+class SessionInPieces:
+    """A graph that runs piece by piece.
+
+    Args:
+        model: its weights lie in files.
+        open_piece: opens a graph with some of the same weights.
+        open_bytes: of opened weights that are in memory at once, at most; one piece is always.
+        keeps_half: whether weights of half precision stay in their files when a piece is opened.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        open_piece: Callable[[onnx.ModelProto], Any],
+        *,
+        open_bytes: int,
+        keeps_half: bool = False,
+    ) -> None:
+        self._model, self._open_piece = model, open_piece
+        sizes = opened_sizes(model, keeps_half=keeps_half)
+        outputs = {value.name for value in model.graph.output}
+        self._parts = [
+            _Part(
+                piece=piece,
+                size=sum(sizes.get(name, 0) for name in piece.reads),
+                outputs=tuple(sorted({*piece.carries, *(piece.writes & outputs)})),
+            )
+            for piece in cut_graph(model.graph, sizes, most=PIECE_BYTES, constants=constant_nodes(model.graph))
+        ]
+        self._kept = _stay_open([part.size for part in self._parts], open_bytes)
+        self._open: dict[int, Any] = {}
+
+    @property
+    def pieces(self) -> int:
+        """Into how many the graph is cut."""
+        return len(self._parts)
+
+    @property
+    def open_pieces(self) -> int:
+        """How many are open now."""
+        return len(self._open)
+
+    def get_providers(self) -> list[str]:
+        """The provider that all pieces run on."""
+        return [PROVIDER]
+
+    def get_inputs(self) -> list[GraphValue]:
+        """Those that every call brings."""
+        optional = {one.name for one in self._model.graph.initializer}
+        return [_described(one) for one in self._model.graph.input if one.name not in optional]
+
+    def get_overridable_initializers(self) -> list[GraphValue]:
+        """Those that have a default."""
+        optional = {one.name for one in self._model.graph.initializer}
+        return [_described(one) for one in self._model.graph.input if one.name in optional]
+
+    def get_outputs(self) -> list[GraphValue]:
+        """Those of the whole graph."""
+        return [_described(one) for one in self._model.graph.output]
+
+    def io_binding(self) -> Binding:
+        """An empty one."""
+        return Binding()
+
+    def run_with_iobinding(self, binding: Binding) -> None:
+        """Run all pieces; outputs that nobody has bound are not kept."""
+        values: dict[str, npt.NDArray[Any]] = {}
+        binding.results = {}
+        for place, part in enumerate(self._parts):
+            session = self._session(place, values)
+            self._run(part, session, binding, values)
+            if place not in self._open:
+                del session
+                give_back_freed()
+            for name in part.piece.ends:
+                values.pop(name, None)
+
+    def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+        """Run on arrays by name; returns those of the outputs, of all where no names are given."""
+        import numpy as np
+
+        names = [one.name for one in self._model.graph.output] if outputs is None else outputs
+        binding = self.io_binding()
+        held = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        for name, array in held.items():
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name in names:
+            binding.bind_output(name)
+        self.run_with_iobinding(binding)
+        return [result.numpy() for result in binding.get_outputs()]
+
+    def _session(self, place: int, values: Mapping[str, npt.NDArray[Any]]) -> Any:
+        import onnx
+
+        if place in self._open:
+            return self._open[place]
+        part = self._parts[place]
+        kinds = {
+            name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            for name, value in values.items()
+            if name in part.piece.reads
+        }
+        session = self._open_piece(piece_model(self._model, part.piece, kinds, part.outputs))
+        if place < self._kept:
+            self._open[place] = session
+        return session
+
+    def _run(self, part: _Part, session: Any, binding: Binding, values: dict[str, npt.NDArray[Any]]) -> None:
+        memory = session.io_binding()
+        for item in (*session.get_inputs(), *session.get_overridable_initializers()):
+            if (value := values.get(item.name)) is not None:
+                memory.bind_input(item.name, "cpu", 0, value.dtype, value.shape, value.ctypes.data)
+            elif item.name in binding.inputs:
+                memory.bind_input(item.name, *binding.inputs[item.name])
+        bound = [name for name in part.outputs if name in binding.outputs or name in part.piece.carries]
+        for name in bound:
+            memory.bind_output(name, *binding.outputs.get(name, ()))
+        session.run_with_iobinding(memory)
+        for name, result in zip(bound, memory.get_outputs(), strict=True):
+            carried, is_in_memory = name in part.piece.carries, len(binding.outputs.get(name, ())) >= _HAS_MEMORY
+            if carried or not is_in_memory:
+                # A copy: a value of the runtime's keeps the session, with all of its weights.
+                array = result.numpy()
+                values.update({name: array} if carried else {})
+                binding.results.update({} if is_in_memory else {name: Result(array)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A piece, the bytes that it takes when it is open, and the names of what it gives."""
+
+    piece: Piece
+    size: int
+    outputs: tuple[str, ...]
+
+
+def opened_bytes(model: onnx.ModelProto, *, keeps_half: bool = False) -> int:
+    """Of all weights of a graph that lie in files, what they take when a session has opened it; about."""
+    return sum(opened_sizes(model, keeps_half=keeps_half).values())
+
+
+def opened_sizes(model: onnx.ModelProto, *, keeps_half: bool = False) -> dict[str, int]:
+    """Bytes that each weight in a file takes when a session has opened it, by name; about."""
+    import onnx
+
+    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    codes = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.UINT4, onnx.TensorProto.INT4)
+    bits = _bits_of_planes(model.graph)
+    sizes = {}
+    for weight in model.graph.initializer:
+        stored = next((int(entry.value) for entry in weight.external_data if entry.key == "length"), None)
+        if stored is None:
+            continue
+        share = 1.0
+        if weight.data_type in half:
+            share = 1.0 if keeps_half else _WIDENED
+        elif weight.data_type in codes:
+            share = _PACKED * _CODE_BITS / bits.get(weight.name, _CODE_BITS)
+        sizes[weight.name] = int(share * stored)
+    return sizes
+
+
+def _bits_of_planes(graph: onnx.GraphProto) -> dict[str, int]:
+    """Names of planes of codes -> how many bits the codes have that they make together."""
+    makers = {name: node for node in graph.node for name in node.output}
+    widths: dict[str, int] = {}
+    for node in graph.node:
+        bits = next((entry.value for entry in node.metadata_props if entry.key == UNPACKS), None)
+        waiting = [] if bits is None else [node]
+        while waiting:
+            for name in names_read(waiting.pop()):
+                if plane_width(name) is not None:
+                    widths[name] = int(bits or _CODE_BITS)
+                elif name in makers:
+                    waiting.append(makers[name])
+    return widths
+
+
+def _stay_open(sizes: Sequence[int], most: int) -> int:
+    """How many pieces, the first ones, stay open while each of the others is opened and closed again."""
+    for count in range(len(sizes), 0, -1):
+        if sum(sizes[:count]) + max(sizes[count:], default=0) <= most:
+            return count
+    return 0
+
+
+def _described(value: onnx.ValueInfoProto) -> GraphValue:
+    import onnx
+
+    kind = value.type.tensor_type
+    dims = [one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in kind.shape.dim]
+    name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    return GraphValue(name=value.name, type=f"tensor({_TYPE_NAMES.get(name, name)})", shape=[*dims])
+
+
+# What ONNX Runtime calls otherwise than numpy.
+_TYPE_NAMES = {"float32": "float", "float64": "double"}
