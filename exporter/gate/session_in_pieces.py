@@ -26,7 +26,7 @@ MAPPED_BYTES = 1 << 30
 # What the kernels hold of a weight, of its bytes in the file: integers with the scales and the sums of short blocks.
 _PACKED = 1.25
 # Of what is bound of an output: device and its number, and of one in memory of the caller type, shape and address.
-_HAS_MEMORY = 5
+_IN_MEMORY = 5
 # Codes in planes become bytes, weights of half precision float32 unless they stay in their file.
 _CODE_BITS, _WIDENED = 8, 2.0
 
@@ -193,12 +193,13 @@ class SessionInPieces:
             memory.bind_output(name, *binding.outputs.get(name, ()))
         session.run_with_iobinding(memory)
         for name, result in zip(bound, memory.get_outputs(), strict=True):
-            carried, is_in_memory = name in part.piece.carries, len(binding.outputs.get(name, ())) >= _HAS_MEMORY
-            if carried or not is_in_memory:
-                # A copy: a value of the runtime's keeps the session, with all of its weights.
+            carries = name in part.piece.carries
+            returns = name in binding.outputs and len(binding.outputs[name]) < _IN_MEMORY
+            if carries or returns:
+                # An array: a value of the runtime's keeps the session, with all of its weights.
                 array = result.numpy()
-                values.update({name: array} if carried else {})
-                binding.results.update({} if is_in_memory else {name: Result(array)})
+                values.update({name: array} if carries else {})
+                binding.results.update({name: Result(array)} if returns else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,3 +73,31 @@ def test_half_weights_of_a_large_graph_for_gpus_stay_in_the_file_while_it_is_ver
     monkeypatch.setattr(cost_estimate, "WIDENED_WHEN_OPENED", 0)
     assert opened > 1e9
     assert (peak() < opened / 2) == stays
+
+
+def verify_peak(checkpoint: Path, out: Path, **options: Any) -> int:
+    request = ExportRequest(checkpoint=str(checkpoint), out=out, precision="int8", **options)
+    return {stage.name: stage.peak_bytes for stage in estimate_export(request).stages}["verify"]
+
+
+def test_of_a_large_artifact_the_gate_opens_what_is_left_of_the_memory(
+    tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    small = verify_peak(tiny_source, out)
+    monkeypatch.setattr(cost_estimate, "_opened_share", lambda _: 1e5)  # 20 GB
+    monkeypatch.setattr(cost_estimate, "_largest", lambda _: 1000)
+    largest = verify_peak(tiny_source, out)
+    assert small + 0.9 * cost_estimate.OPEN_BYTES < largest < small + 1.1 * cost_estimate.OPEN_BYTES
+    limited = verify_peak(tiny_source, out, max_memory=3_000_000_000)
+    assert small < limited < 3_000_000_000
+    assert verify_peak(tiny_source, out, max_memory=10_000_000_000) > largest
+    least = verify_peak(tiny_source, out, max_memory=1)
+    assert small + 0.9 * cost_estimate.PIECE_BYTES < least < limited, "a piece is always open"
+
+
+def test_a_graph_that_is_not_run_in_pieces_is_opened_whole(
+    speech_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost_estimate, "_opened_share", lambda _: 1e5)
+    assert verify_peak(speech_source, tmp_path / "out") > 1e9 + cost_estimate.OPEN_BYTES

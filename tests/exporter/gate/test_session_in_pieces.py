@@ -150,6 +150,24 @@ def test_only_outputs_that_are_bound_are_kept(monkeypatch):
     assert (middle[0], last[0]) == (8, 64)
 
 
+def test_no_result_holds_the_session_that_made_it(monkeypatch):
+    monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
+    monkeypatch.setattr(session_in_pieces, "opened_sizes", lambda model, **_: {f"w{n}": 16 for n in range(6)})
+    session = SessionInPieces(chain(), opened(chain(), []), open_bytes=0)
+    given, room = np.ones(4, np.float32), np.zeros(4, np.float32)
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, given.dtype, given.shape, given.ctypes.data)
+    binding.bind_output("v6", "cpu", 0, room.dtype, room.shape, room.ctypes.data)
+    session.run_with_iobinding(binding)
+    assert room.tolist() == [64.0] * 4
+    assert binding.results == {}, "it is in the caller's memory"
+    binding.bind_output("v6", "cpu")
+    session.run_with_iobinding(binding)
+    (result,) = binding.get_outputs()
+    # A value of the runtime's would keep the session with all of its weights; an array of its memory does not.
+    assert isinstance(result.array, np.ndarray)
+
+
 def external(name: str, kind: int, count: int) -> onnx.TensorProto:
     tensor = onnx.TensorProto(name=name, data_type=kind, dims=[count], data_location=onnx.TensorProto.EXTERNAL)
     for key, value in (("location", "w.data"), ("length", str(count))):
