@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
 
 _PARAMETERS = "parameters"
+# Key of a tensor's notes: the tensors whose numbers it holds, in another order.
+_ARRANGED = "arranged"
 # Key of a node's metadata in the file: the parameters whose integers it reads, side by side, separated by spaces.
 INTEGERS_OF = "jisu.integers_of"
 # Key of a constant's metadata in the file: the parameters that lie side by side in it, for whoever compares them.
@@ -35,10 +37,26 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
         shape=ir.Shape([*sizes[0][:-1], sum(size[-1] for size in sizes)]),
         name=name,
     )
+    arrange(joined, tensors)
     value = add_initializer(graph, joined)
     value.meta[_PARAMETERS] = tuple(name for weight in weights for name in parameters_of(weight))
     value.metadata_props[MADE_OF] = " ".join(value.meta[_PARAMETERS])
     return value
+
+
+def arrange(tensor: ir.LazyTensor, sources: Sequence[ir.TensorProtocol]) -> None:
+    """Note that a tensor holds the numbers of others, and nothing else, in whatever order."""
+    tensor.meta[_ARRANGED] = tuple(sources)
+
+
+def unarranged(tensor: ir.TensorProtocol) -> Iterator[ir.TensorProtocol]:
+    """The tensors whose numbers a tensor holds, each as it was before it was transposed or joined; or itself."""
+    meta = getattr(tensor, "meta", {})
+    if _ARRANGED not in meta:
+        yield tensor
+        return
+    for source in meta[_ARRANGED]:
+        yield from unarranged(source)
 
 
 def parameters_of(weight: ir.Value) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jisu.exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, replace, sizes_of
-from jisu.exporter.graph.merge_weights import parameters_of
+from jisu.exporter.graph.merge_weights import parameters_of, unarranged
 from jisu.exporter.graph.recurrent_weights import GATE_ORDERS
 from jisu.exporter.precision.precision import LARGEST, HalfType
 
@@ -101,10 +101,14 @@ def rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
 
 def largest(weight: ir.Value) -> float:
     """The largest magnitude in a constant; NaN when it holds one."""
+    import numpy as np
+
     if _PEAK not in weight.meta:  # several passes ask, and a weight is made anew each time that it is read
         assert weight.const_value is not None
-        array = weight.const_value.numpy()
-        weight.meta[_PEAK] = float(max(array.max(), -array.min())) if array.size else 0.0
+        # An order of the numbers that takes time to make is of no matter here.
+        arrays = (tensor.numpy() for tensor in unarranged(weight.const_value))
+        peaks = [max(array.max(), -array.min()) for array in arrays if array.size]
+        weight.meta[_PEAK] = float(np.max(peaks)) if peaks else 0.0
     peak: float = weight.meta[_PEAK]
     return peak
 

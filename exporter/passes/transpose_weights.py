@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jisu.exporter.graph.match import add_initializer, is_weight, nodes_of, replace, sizes_of
+from jisu.exporter.graph.merge_weights import arrange
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,6 +43,7 @@ def transpose_weights(graph: ir.Graph) -> int:
             shape=shape,
             name=name,
         )
+        arrange(transposed, [tensor])
         value = add_initializer(graph, transposed)
         for user in list(users):
             replace(user.outputs[0], value)

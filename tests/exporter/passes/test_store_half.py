@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from jisu.exporter.graph.merge_weights import concat_weights
-from jisu.exporter.passes.store_half import ROUNDED_FROM, count_places, note, store_half
+from jisu.exporter.passes import transpose_weights as transposing
+from jisu.exporter.passes.store_half import ROUNDED_FROM, count_places, largest, note, store_half
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 HALVES = ["float16", "bfloat16"]
@@ -104,3 +105,34 @@ def test_vectors_and_integers_are_left_alone():
     model = draft.model(y=scaled, z=codes)
     assert count_places(model.graph, half="float16", kept=frozenset()) == 0
     assert store_half(model.graph, half="float16", kept=frozenset()) == 0
+
+
+def side_by_side(*weights: np.ndarray) -> ir.Value:
+    """x @ w.T of each weight, all transposed and joined."""
+    draft = Draft()
+    x = draft.input("x", "B", "T", weights[0].shape[1])
+    turned = [
+        draft.op("Transpose", draft.weight(weight, f"w{number}"), dims=list(weight.shape[::-1]), perm=[1, 0])
+        for number, weight in enumerate(weights)
+    ]
+    products = [draft.op("MatMul", x, one, dims=["B", "T", one.shape[1]]) for one in turned]
+    model = draft.model(**{f"y{number}": product for number, product in enumerate(products)})
+    transposing.transpose_weights(model.graph)
+    return concat_weights(model.graph, [model.graph.initializers[f"w{n}"] for n in range(len(weights))], "all")
+
+
+def test_the_largest_number_is_looked_up_without_making_the_order_that_is_stored(monkeypatch):
+    first, second = noise(5, 4), noise(3, 4)
+    second[1, 2] = -70.0
+    joined = side_by_side(first, second)
+    evaluated: list[object] = []
+    monkeypatch.setattr(transposing, "_transposed", lambda *_: evaluated.append(1))
+    assert largest(joined) == 70.0
+    assert evaluated == []
+
+
+def test_a_number_that_is_none_is_found_in_any_part():
+    second = noise(3, 4)
+    second[2, 1] = np.nan
+    assert np.isnan(largest(side_by_side(noise(5, 4), second)))
+    assert np.isnan(largest(side_by_side(second, noise(5, 4))))
