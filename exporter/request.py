@@ -54,7 +54,7 @@ class ExportRequest:
             ``target_size`` is given.
         target_size: most bytes of the whole artifact; the mixed precision that is closest to the source is chosen.
         max_memory: most bytes of resident memory. An export that is estimated to need more is refused before it begins,
-            and one that does is ended; no limit when None.
+            and one that does is ended; no limit when None. The gate runs a larger artifact in pieces.
         max_shard_size: most bytes of a file of weights; further ones are numbered. A weight that is larger by itself
             has a file of its own.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.

@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=size_in_bytes,
         metavar="SIZE",
         help="refuse an export that would hold more memory than this, such as 6GB, and end one that does (default: no "
-        "limit)",
+        "limit); a larger artifact is verified in pieces",
     )
     weights.add_argument(
         "--device",
@@ -237,10 +237,20 @@ def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
     return 0
 
 
-def _advise(artifact: Artifact) -> None:
-    """Say how fast the artifact runs on this machine, and keep it with its timings."""
-    from jisu.exporter.estimates.advice import advise, record_advice
+def _advise(artifact: Artifact, max_memory: int | None) -> None:
+    """Say how fast the artifact runs on this machine, and keep it with its timings; not of one that takes more memory.
 
+    Args:
+        max_memory: of the export, in bytes, which holds half of it by now.
+    """
+    from jisu.exporter.estimates.advice import TARGET, advise, record_advice
+    from jisu.exporter.gate.open_candidate import opened_size
+    from jisu.exporter.gate.session_in_pieces import OPEN_BYTES
+
+    size = opened_size(artifact) if artifact.manifest.target == TARGET else 0
+    if size > (OPEN_BYTES if max_memory is None else max_memory // 2):
+        sys.stderr.write(f"Its speed was not measured, which takes {size / 1e9:.1f} GB; `jisu compare` does.\n")
+        return
     advice = advise(artifact)
     if advice is None:
         return
@@ -307,7 +317,7 @@ def run(arguments: argparse.Namespace) -> int:
         if (gains := describe_half(artifact.manifest.target, artifact.manifest.precision)) is not None:
             sys.stderr.write(f"{gains}\n")
         if not arguments.no_advice:
-            _advise(artifact)
+            _advise(artifact, request.max_memory)
         for note in artifact.manifest.gate.get("notes", []):
             sys.stderr.write(f"{note}\n")
         if (worst := describe_worst(artifact.manifest.gate)) is not None:

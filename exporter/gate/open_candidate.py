@@ -91,6 +91,11 @@ def describe_pieces(artifact: Artifact, open_bytes: int) -> str | None:
     )
 
 
+def opened_size(artifact: Artifact) -> int:
+    """Bytes of memory that the artifact's graph takes when it is opened as a whole; about."""
+    return _plan_of(artifact, 0).whole
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """How a graph is opened: bytes of its weights when all are, and how many of these may be in memory at once."""

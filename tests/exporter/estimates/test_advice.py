@@ -67,3 +67,19 @@ def test_the_command_gives_it_unless_told_not_to(tiny_source, tmp_path, capsys, 
     assert jisu.main(["export", str(tiny_source), "--out", str(out), "--precision", "int8", *more]) == 0
     assert ("int8 decodes" in capsys.readouterr().err) is (more == [])
     assert ("advice" in json.loads((out / TIMINGS).read_text(encoding="utf-8"))) is (more == [])
+
+
+def test_what_takes_more_memory_than_the_export_is_not_measured(tiny_artifact, capsys, monkeypatch):
+    from jisu.exporter.commands import export as command
+    from jisu.exporter.estimates import advice as module
+
+    measured: list[object] = []
+    monkeypatch.setattr(module, "advise", measured.append)
+    monkeypatch.setattr("jisu.exporter.gate.open_candidate.opened_size", lambda artifact: 6_000_000_000)
+    for limit in (None, 8_000_000_000):
+        command._advise(tiny_artifact, limit)
+        assert "Its speed was not measured, which takes 6.0 GB" in capsys.readouterr().err
+    assert measured == []
+    command._advise(tiny_artifact, 13_000_000_000)
+    assert measured == [tiny_artifact]
+    assert capsys.readouterr().err == ""
