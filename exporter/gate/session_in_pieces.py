@@ -6,6 +6,7 @@ across the border of two pieces runs as two operators.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from jisu.exporter.graph.graph_pieces import PIECE_BYTES, Piece, constant_nodes,
 from jisu.exporter.jobs.free_memory import give_back_freed
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import onnx
 
@@ -57,21 +59,40 @@ class Binding:
         self.outputs.pop(name, None)
         self.outputs[name] = (device, device_id, *memory)
 
-    def get_outputs(self) -> list[Result]:
-        """Of the last call, in the order in which they were bound; of one in the caller's memory nothing."""
-        return [self.results.get(name, Result(None)) for name in self.outputs]
+    def get_outputs(self) -> list[Result | None]:
+        """Of the last call, in the order in which they were bound; None for one that is in the caller's memory."""
+        return [self.results.get(name) for name in self.outputs]
 
 
 @dataclass(frozen=True)
 class Result:
-    """An output in memory of its own."""
+    """A tensor in memory of its own: a value of the runtime's keeps the session that made it, with all of its weights.
 
-    array: npt.NDArray[Any] | None
+    Attributes:
+        data: its bytes, uint8.
+        kind: its type, as ``onnx.TensorProto.DataType`` has it; numpy does not know all of them.
+    """
+
+    data: npt.NDArray[np.uint8]
+    kind: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def copied(cls, value: Any) -> Result:
+        """What an `onnxruntime.OrtValue` on the CPU holds."""
+        import numpy as np
+
+        size = value.tensor_size_in_bytes()
+        data = np.empty(size, np.uint8)
+        if size:
+            ctypes.memmove(data.ctypes.data, value.data_ptr(), size)
+        return cls(data, value.element_type(), tuple(value.shape()))
 
     def numpy(self) -> npt.NDArray[Any]:
-        """Of the type and shape that it was computed in."""
-        assert self.array is not None, "the caller has it in memory that it has bound"
-        return self.array
+        """The array of it."""
+        import onnx
+
+        return self.data.view(onnx.helper.tensor_dtype_to_np_dtype(self.kind)).reshape(self.shape)
 
 
 class SessionInPieces:
@@ -140,7 +161,7 @@ class SessionInPieces:
 
     def run_with_iobinding(self, binding: Binding) -> None:
         """Run all pieces; outputs that nobody has bound are not kept."""
-        values: dict[str, npt.NDArray[Any]] = {}
+        values: dict[str, Result] = {}
         binding.results = {}
         for place, part in enumerate(self._parts):
             session = self._session(place, values)
@@ -163,29 +184,23 @@ class SessionInPieces:
         for name in names:
             binding.bind_output(name)
         self.run_with_iobinding(binding)
-        return [result.numpy() for result in binding.get_outputs()]
+        return [binding.results[name].numpy() for name in names]
 
-    def _session(self, place: int, values: Mapping[str, npt.NDArray[Any]]) -> Any:
-        import onnx
-
+    def _session(self, place: int, values: Mapping[str, Result]) -> Any:
         if place in self._open:
             return self._open[place]
         part = self._parts[place]
-        kinds = {
-            name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-            for name, value in values.items()
-            if name in part.piece.reads
-        }
+        kinds = {name: value.kind for name, value in values.items() if name in part.piece.reads}
         session = self._open_piece(piece_model(self._model, part.piece, kinds, part.outputs))
         if place < self._kept:
             self._open[place] = session
         return session
 
-    def _run(self, part: _Part, session: Any, binding: Binding, values: dict[str, npt.NDArray[Any]]) -> None:
+    def _run(self, part: _Part, session: Any, binding: Binding, values: dict[str, Result]) -> None:
         memory = session.io_binding()
         for item in (*session.get_inputs(), *session.get_overridable_initializers()):
             if (value := values.get(item.name)) is not None:
-                memory.bind_input(item.name, "cpu", 0, value.dtype, value.shape, value.ctypes.data)
+                memory.bind_input(item.name, "cpu", 0, value.kind, value.shape, value.data.ctypes.data)
             elif item.name in binding.inputs:
                 memory.bind_input(item.name, *binding.inputs[item.name])
         bound = [name for name in part.outputs if name in binding.outputs or name in part.piece.carries]
@@ -196,10 +211,9 @@ class SessionInPieces:
             carries = name in part.piece.carries
             returns = name in binding.outputs and len(binding.outputs[name]) < _IN_MEMORY
             if carries or returns:
-                # An array: a value of the runtime's keeps the session, with all of its weights.
-                array = result.numpy()
-                values.update({name: array} if carries else {})
-                binding.results.update({name: Result(array)} if returns else {})
+                copy = Result.copied(result)
+                values.update({name: copy} if carries else {})
+                binding.results.update({name: copy} if returns else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from jisu.exporter.sources import load_source
 IDS = np.array([[5, 9, 3, 77, 21], [1, 2, 3, 4, 6]])
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8", "6-bit codes", "fp16"])
+@pytest.fixture(scope="module", params=["fp32", "int8", "6-bit codes", "fp16", "bf16"])
 def artifact(request, tiny_artifact, tiny_source, tmp_path_factory):
     """One that computes in float32, one of integers, one whose codes lie in planes, one of half precision."""
     out = tmp_path_factory.mktemp("pieces") / "out"
@@ -27,8 +27,8 @@ def artifact(request, tiny_artifact, tiny_source, tmp_path_factory):
         return tiny_artifact
     if request.param == "6-bit codes":
         return jisu.export(tiny_source, out, precision="int4", calibration="none", **loose)
-    if request.param == "fp16":
-        return jisu.export(tiny_source, out, precision="fp16", target="ort-cuda", **loose)
+    if request.param in ("fp16", "bf16"):
+        return jisu.export(tiny_source, out, precision=request.param, target="ort-cuda", **loose)
     return jisu.export(tiny_source, out, precision="int8", **loose)
 
 
@@ -164,8 +164,9 @@ def test_no_result_holds_the_session_that_made_it(monkeypatch):
     binding.bind_output("v6", "cpu")
     session.run_with_iobinding(binding)
     (result,) = binding.get_outputs()
-    # A value of the runtime's would keep the session with all of its weights; an array of its memory does not.
-    assert isinstance(result.array, np.ndarray)
+    # A value of the runtime's would keep the session with all of its weights.
+    assert result.data.flags.owndata
+    assert result.numpy().tolist() == [64.0] * 4
 
 
 def external(name: str, kind: int, count: int) -> onnx.TensorProto:
