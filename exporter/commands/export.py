@@ -245,7 +245,7 @@ def _advise(artifact: Artifact, max_memory: int | None) -> None:
     """
     from jisu.exporter.estimates.advice import TARGET, advise, record_advice
     from jisu.exporter.gate.open_candidate import opened_size
-    from jisu.exporter.gate.session_in_pieces import OPEN_BYTES
+    from jisu.exporter.gate.opened_sizes import OPEN_BYTES
 
     size = opened_size(artifact) if artifact.manifest.target == TARGET else 0
     if size > (OPEN_BYTES if max_memory is None else max_memory // 2):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT, WIDENED_WHEN_OPENED
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
+from jisu.exporter.gate.opened_sizes import MAPPED_BYTES, OPEN_BYTES
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
-from jisu.exporter.gate.session_in_pieces import MAPPED_BYTES, OPEN_BYTES
 from jisu.exporter.graph.graph_pieces import PIECE_BYTES
 from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat, WeightFormat, kernel_bits

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.gate.session_in_pieces import MAPPED_BYTES, SessionInPieces, opened_bytes
+from jisu.exporter.gate.opened_sizes import MAPPED_BYTES, opened_bytes
+from jisu.exporter.gate.session_in_pieces import SessionInPieces
 
 if TYPE_CHECKING:
     import onnx

@@ -18,8 +18,8 @@ from jisu.exporter.contract.artifact import (
     VISION_GRAPH,
 )
 from jisu.exporter.gate.open_candidate import WITH_VNNI, describe_pieces
+from jisu.exporter.gate.opened_sizes import OPEN_BYTES
 from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
-from jisu.exporter.gate.session_in_pieces import OPEN_BYTES
 from jisu.exporter.precision.precision import FLOAT
 
 if TYPE_CHECKING:

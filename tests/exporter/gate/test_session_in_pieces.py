@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 import jisu
 from jisu.exporter.gate import FP32_BUDGET, session_in_pieces
 from jisu.exporter.gate.open_candidate import describe_pieces, open_candidate, open_candidate_one_pass
+from jisu.exporter.gate.opened_sizes import opened_bytes
 from jisu.exporter.gate.prove import prove
-from jisu.exporter.gate.session_in_pieces import SessionInPieces, opened_bytes, opened_sizes
+from jisu.exporter.gate.session_in_pieces import SessionInPieces
 from jisu.exporter.sources import load_source
 
 IDS = np.array([[5, 9, 3, 77, 21], [1, 2, 3, 4, 6]])
@@ -154,9 +155,9 @@ def test_no_result_holds_the_session_that_made_it(monkeypatch):
     monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
     monkeypatch.setattr(session_in_pieces, "opened_sizes", lambda model, **_: {f"w{n}": 16 for n in range(6)})
     session = SessionInPieces(chain(), opened(chain(), []), open_bytes=0)
-    given, room = np.ones(4, np.float32), np.zeros(4, np.float32)
+    tokens, room = np.ones(4, np.float32), np.zeros(4, np.float32)
     binding = session.io_binding()
-    binding.bind_input("x", "cpu", 0, given.dtype, given.shape, given.ctypes.data)
+    binding.bind_input("x", "cpu", 0, tokens.dtype, tokens.shape, tokens.ctypes.data)
     binding.bind_output("v6", "cpu", 0, room.dtype, room.shape, room.ctypes.data)
     session.run_with_iobinding(binding)
     assert room.tolist() == [64.0] * 4
@@ -167,32 +168,3 @@ def test_no_result_holds_the_session_that_made_it(monkeypatch):
     # A value of the runtime's would keep the session with all of its weights.
     assert result.data.flags.owndata
     assert result.numpy().tolist() == [64.0] * 4
-
-
-def external(name: str, kind: int, count: int) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=kind, dims=[count], data_location=onnx.TensorProto.EXTERNAL)
-    for key, value in (("location", "w.data"), ("length", str(count))):
-        entry = tensor.external_data.add()
-        entry.key, entry.value = key, value
-    return tensor
-
-
-def test_what_an_opened_weight_takes_depends_on_its_type():
-    graph = helper.make_graph([], "weights", [], [])
-    kinds = {"float": TensorProto.FLOAT, "half": TensorProto.FLOAT16, "codes": TensorProto.UINT8}
-    graph.initializer.extend(external(name, kind, 1000) for name, kind in kinds.items())
-    graph.initializer.append(helper.make_tensor("inline", TensorProto.FLOAT, [1], [1.0]))
-    model = helper.make_model(graph)
-    assert opened_sizes(model) == {"float": 1000, "half": 2000, "codes": 1250}
-    assert opened_sizes(model, keeps_half=True) == {"float": 1000, "half": 1000, "codes": 1250}
-    assert opened_bytes(model) == 4250
-
-
-def test_codes_in_planes_take_a_byte_each():
-    graph = helper.make_graph([], "weights", [], [])
-    graph.initializer.extend(external(f"codes.plane{bits}", TensorProto.UINT8, 100 * bits) for bits in (4, 2))
-    graph.node.append(helper.make_node("BitwiseAnd", ["codes.plane4", "codes.plane4"], ["upper"]))
-    graph.node.append(helper.make_node("BitwiseOr", ["upper", "codes.plane2"], ["codes"]))
-    entry = graph.node[1].metadata_props.add()
-    entry.key, entry.value = "jisu.unpacks", "6"
-    assert sum(opened_sizes(helper.make_model(graph)).values()) == pytest.approx(1000, abs=2)
