@@ -5,8 +5,10 @@ The arrow points from runtimes to exporter; verifying what users will run is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from jisu.exporter.contract.backend import Backend
     from jisu.exporter.contract.one_pass_backend import OnePassBackend
     from jisu.exporter.contract.speech_backend import SpeechBackend
+    from jisu.exporter.graph.localize import OpenGraph
     from jisu.runtimes.backends.forks import Reopened
 
 _ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
@@ -62,78 +65,104 @@ def open_unrounded(artifact: Artifact, graph: ir.Model, *, open_bytes: int | Non
     import onnx_ir as ir
 
     from jisu.runtimes.backends.forks import Reopened
-    from jisu.runtimes.backends.ort.session import open_model
     from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
     from jisu.runtimes.backends.row_lengths import closed
 
-    made = artifact.manifest
+    made, facts = artifact.manifest, artifact.manifest.model
     # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
-    opens_piece = partial(open_model, folder=artifact.folder, threads=None, settings={_ROUNDS_INPUTS: "1"})
+    settings = {_ROUNDS_INPUTS: "1"}
 
     def opened() -> Any:
-        proto = ir.to_proto(graph)
-        if open_bytes is None or opened_bytes(proto) <= open_bytes:
-            return opens_piece(proto)
-        return SessionInPieces(proto, opens_piece, open_bytes=open_bytes)
+        return open_graph(ir.to_proto(graph), folder=artifact.folder, open_bytes=open_bytes, settings=settings)
 
-    facts = made.model
     session = Reopened(opened, partial(closed, OrtCpuBackend.name))
     return OrtCpuBackend(session, made.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
 
+def open_graph(
+    model: onnx.ModelProto,
+    *,
+    folder: Path,
+    open_bytes: int | None,
+    keeps_half: bool = False,
+    threads: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """A session for a graph in memory whose weights lie in files of a folder, in pieces where it is too large.
+
+    Args:
+        open_bytes: see `open_candidate`.
+        keeps_half, threads, settings: see `runtimes.backends.ort.session.open_model`.
+
+    Raises:
+        InputError: the graph is damaged.
+    """
+    from jisu.runtimes.backends.ort.session import open_model
+
+    opens = partial(open_model, folder=folder, threads=threads, keeps_half=keeps_half, settings=settings)
+    most = _most(open_bytes, keeps_half=keeps_half)
+    if most is None or opened_bytes(model, keeps_half=keeps_half) <= most:
+        return opens(model)
+    return SessionInPieces(model, opens, open_bytes=most, keeps_half=keeps_half)
+
+
+def _most(open_bytes: int | None, *, keeps_half: bool) -> int | None:
+    """Bytes of opened weights in memory at once; None for all."""
+    return min(open_bytes, MAPPED_BYTES) if open_bytes is not None and keeps_half else open_bytes
+
+
 def describe_pieces(artifact: Artifact, open_bytes: int) -> str | None:
     """One sentence about a graph that `open_candidate` runs in pieces; None of one that it opens as a whole."""
-    plan = _plan_of(artifact, open_bytes)
-    if plan.whole <= plan.most:
+    whole, most = opened_size(artifact), _most(open_bytes, keeps_half=_keeps_half(artifact))
+    if most is None or whole <= most:
         return None
     return (
-        f"The graph ran in pieces: opened it takes {plan.whole / 1e9:.1f} GB, of which {plan.most / 1e9:.1f} GB may be "
+        f"The graph ran in pieces: opened it takes {whole / 1e9:.1f} GB, of which {most / 1e9:.1f} GB may be "
         "in memory. What ONNX Runtime fuses across two pieces ran apart."
     )
 
 
 def opened_size(artifact: Artifact) -> int:
     """Bytes of memory that the artifact's graph takes when it is opened as a whole; about."""
-    return _plan_of(artifact, 0).whole
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """How a graph is opened: bytes of its weights when all are, and how many of these may be in memory at once."""
-
-    model: onnx.ModelProto
-    half: bool
-    whole: int
-    most: int
-
-
-def _plan_of(artifact: Artifact, open_bytes: int) -> _Plan:
     import onnx
 
+    model = onnx.load(artifact.cpu_graph, load_external_data=False)
+    return opened_bytes(model, keeps_half=_keeps_half(artifact))
+
+
+def open_layers(artifact: Artifact, open_bytes: int) -> OpenGraph:
+    """Opens the artifact's graph with its layers as further outputs, as large as `open_candidate` opens it."""
+    return partial(open_graph, open_bytes=open_bytes, keeps_half=_keeps_half(artifact))
+
+
+def _keeps_half(artifact: Artifact) -> bool:
     from jisu.runtimes.backends.ort_cpu.backend import keeps_half
 
-    half = keeps_half(artifact)
-    model = onnx.load(artifact.cpu_graph, load_external_data=False)
-    most = min(open_bytes, MAPPED_BYTES) if half else open_bytes
-    return _Plan(model=model, half=half, whole=opened_bytes(model, keeps_half=half), most=most)
+    return keeps_half(artifact)
 
 
 def _in_pieces(artifact: Artifact, *, threads: int | None, open_bytes: int | None) -> Reopened | None:
     """A session of the artifact's graph that runs in pieces; None where it is opened as a whole."""
+    import onnx
+
     from jisu.runtimes.backends.external_data import check_external_data
     from jisu.runtimes.backends.forks import Reopened
-    from jisu.runtimes.backends.ort.session import open_model
     from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
     from jisu.runtimes.backends.row_lengths import closed
 
     if open_bytes is None:
         return None
     check_external_data(artifact.cpu_graph)
-    plan = _plan_of(artifact, open_bytes)
-    if plan.whole <= plan.most:
+    if describe_pieces(artifact, open_bytes) is None:
         return None
-    opens_piece = partial(open_model, folder=artifact.cpu_graph.parent, threads=threads, keeps_half=plan.half)
-    opens = partial(SessionInPieces, plan.model, opens_piece, open_bytes=plan.most, keeps_half=plan.half)
+    opens = partial(
+        open_graph,
+        onnx.load(artifact.cpu_graph, load_external_data=False),
+        folder=artifact.cpu_graph.parent,
+        open_bytes=open_bytes,
+        keeps_half=_keeps_half(artifact),
+        threads=threads,
+    )
     return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 

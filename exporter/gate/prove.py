@@ -148,7 +148,7 @@ def _prove_generator(
             prompts=prompts,
             budget=budget,
             tokenizer_check=tokenizer_check_of(artifact, source),
-            locate=_locator(artifact, source, reference),
+            locate=_locator(artifact, source, reference, open_bytes),
             whole_range=partial(_check_whole_range, artifact, source, intended or {}, open_bytes),
             further=_further(artifact, source, backend),
             progress=progress_of(stages),
@@ -289,14 +289,17 @@ def _prove_one_pass(
             ),
             budget=budget,
             tokenizer_check=tokenizer_check_of(artifact, source),
-            locate=_locator(artifact, source, reference),
+            locate=_locator(artifact, source, reference, open_bytes),
             progress=progress_of(stages),
         )
     finally:
         backend.close()
 
 
-def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
+def _locator(
+    artifact: Artifact, source: Source, reference: LayerReference, open_bytes: int
+) -> Callable[[Any], str | None]:
+    from jisu.exporter.gate.open_candidate import open_layers
     from jisu.exporter.graph.localize import locate_layer
     from jisu.exporter.sources.layers import find_layers
 
@@ -308,7 +311,12 @@ def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> C
         layers: Any = source.module.get_submodule(stack.path)
         signature = artifact.manifest.signature
         return locate_layer(
-            artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
+            artifact.cpu_graph,
+            signature=signature,
+            reference=reference,
+            layers=layers,
+            token_ids=token_ids,
+            open_graph=open_layers(artifact, open_bytes),
         )
 
     return locate

@@ -156,11 +156,13 @@ class SessionInPieces:
         values: dict[str, Result] = {}
         binding.results = {}
         for place, part in enumerate(self._parts):
-            session = self._session(place, values)
-            self._run(part, session, binding, values)
-            if place not in self._open:
-                del session
-                give_back_freed()
+            names = [name for name in part.outputs if name in binding.outputs or name in part.piece.carries]
+            if names:
+                session = self._session(place, values)
+                self._run(part, names, session, binding, values)
+                if place not in self._open:
+                    del session
+                    give_back_freed()
             for name in part.piece.ends:
                 values.pop(name, None)
 
@@ -188,18 +190,20 @@ class SessionInPieces:
             self._open[place] = session
         return session
 
-    def _run(self, part: _Part, session: Any, binding: Binding, values: dict[str, Result]) -> None:
+    def _run(
+        self, part: _Part, names: Sequence[str], session: Any, binding: Binding, values: dict[str, Result]
+    ) -> None:
+        """Run a piece for these of its outputs."""
         memory = session.io_binding()
         for item in (*session.get_inputs(), *session.get_overridable_initializers()):
             if (value := values.get(item.name)) is not None:
                 memory.bind_input(item.name, "cpu", 0, value.kind, value.shape, value.data.ctypes.data)
             elif item.name in binding.inputs:
                 memory.bind_input(item.name, *binding.inputs[item.name])
-        bound = [name for name in part.outputs if name in binding.outputs or name in part.piece.carries]
-        for name in bound:
+        for name in names:
             memory.bind_output(name, *binding.outputs.get(name, ()))
         session.run_with_iobinding(memory)
-        for name, result in zip(bound, memory.get_outputs(), strict=True):
+        for name, result in zip(names, memory.get_outputs(), strict=True):
             carries = name in part.piece.carries
             returns = name in binding.outputs and len(binding.outputs[name]) < _IN_MEMORY
             if carries or returns:

@@ -7,7 +7,9 @@ they are and nothing is written. All of it is best effort: what cannot be told i
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +40,12 @@ LAYERS_KEY = "jisu.layers"
 HIDDEN_ERROR = 2e-3
 
 Hidden = npt.NDArray[np.float32]
+
+
+class OpenGraph(Protocol):
+    """Opens a graph in memory whose weights lie in files of a folder; returns what has a session's methods."""
+
+    def __call__(self, model: onnx.ModelProto, *, folder: Path) -> Any: ...
 
 
 class LayerReference(Protocol):
@@ -71,9 +79,12 @@ def locate_layer(
     reference: LayerReference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
+    open_graph: OpenGraph | None = None,
 ) -> str | None:
     """One sentence for the gate's message, or None when the graph does not say where its layers end."""
-    difference = compare_layers(graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids)
+    difference = compare_layers(
+        graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids, open_graph=open_graph
+    )
     return difference.sentence if difference else None
 
 
@@ -84,15 +95,21 @@ def compare_layers(
     reference: LayerReference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
+    open_graph: OpenGraph | None = None,
 ) -> Localization | None:
-    """Run one prompt, int64 [T], through graph and source and compare what comes out of each decoder layer."""
+    """Run one prompt, int64 [T], through graph and source and compare what comes out of each decoder layer.
+
+    Args:
+        open_graph: opens a graph in memory, as one that is larger than memory needs; None opens it as a whole.
+    """
     import onnx
 
     model = onnx.load(str(graph), load_external_data=False)
     names = _layer_names(model, len(layers))
     if not any(names):
         return None
-    ours = _graph_states(model, graph.parent, signature, token_ids, [name for name in names if name])
+    opens = open_graph or _open_whole
+    ours = _graph_states(partial(opens, folder=graph.parent), model, signature, token_ids, [n for n in names if n])
     theirs = _source_states(reference, layers, token_ids)
     errors = tuple(hidden_error(truth, ours[name]) if name else None for truth, name in zip(theirs, names, strict=True))
     # Written so that NaN counts as differing.
@@ -122,13 +139,13 @@ def _layer_names(model: onnx.ModelProto, count: int) -> list[str | None]:
 
 
 def _graph_states(
-    model: onnx.ModelProto, folder: Path, signature: Signature, token_ids: npt.NDArray[np.int64], names: list[str]
+    open_graph: Callable[[onnx.ModelProto], Any],
+    model: onnx.ModelProto,
+    signature: Signature,
+    token_ids: npt.NDArray[np.int64],
+    names: list[str],
 ) -> dict[str, Hidden]:
     import onnx
-
-    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
-
-    ort = import_onnxruntime()
 
     present = {output.name for output in model.graph.output}
     model.graph.output.extend(
@@ -136,15 +153,23 @@ def _graph_states(
         for name in names
         if name not in present  # the runtime knows its type and shape
     )
+    session = open_graph(model)
+    input_names = {entry.name for entry in session.get_inputs()}
+    feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in input_names}
+    return {name: value[0].astype(np.float32) for name, value in zip(names, session.run(names, feeds), strict=True)}
+
+
+def _open_whole(model: onnx.ModelProto, *, folder: Path) -> Any:
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+
+    ort = import_onnxruntime()
+
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if (folder / WEIGHTS).exists():
         # A graph given as bytes has no folder of its own to look for its weights in.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    input_names = {entry.name for entry in session.get_inputs()}
-    feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in input_names}
-    return {name: value[0].astype(np.float32) for name, value in zip(names, session.run(names, feeds), strict=True)}
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:

@@ -87,6 +87,7 @@ def test_a_wrong_weight_is_seen_in_pieces(tiny_artifact, tiny_source, almost_ope
     other.module.get_parameter("model.layers.1.mlp.down_proj.weight").data *= 3
     result = prove(tiny_artifact, other, budget=FP32_BUDGET, open_bytes=almost_open)
     assert not result.accepted
+    assert "layer 1" in (result.where or "")
 
 
 def test_a_model_that_reads_whole_texts_runs_in_pieces(tiny_classifier, small_pieces):
@@ -149,6 +150,19 @@ def test_only_outputs_that_are_bound_are_kept(monkeypatch):
     assert session.run(["v6"], feeds)[0][0] == 64
     middle, last = session.run(["v3", "v6"], feeds)
     assert (middle[0], last[0]) == (8, 64)
+
+
+def test_a_piece_that_gives_nothing_that_is_read_does_not_run(monkeypatch):
+    monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
+    monkeypatch.setattr(session_in_pieces, "opened_sizes", lambda model, **_: {f"w{n}": 16 for n in range(6)})
+    model, alive = chain(), []
+    model.graph.node.append(helper.make_node("Mul", ["v3", "w0"], ["aside"]))
+    model.graph.output.append(helper.make_tensor_value_info("aside", TensorProto.FLOAT, [4]))
+    session = SessionInPieces(model, opened(model, alive), open_bytes=0)
+    assert session.pieces == 7
+    assert session.run(["v6"], {"x": np.ones(4, np.float32)})[0][0] == 64
+    assert len(alive) == 6
+    assert session.run(["aside"], {"x": np.ones(4, np.float32)})[0][0] == 16
 
 
 def test_no_result_holds_the_session_that_made_it(monkeypatch):
