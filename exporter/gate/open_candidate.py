@@ -97,13 +97,14 @@ def open_graph(
     Raises:
         InputError: the graph is damaged.
     """
-    from jisu.runtimes.backends.ort.session import open_model
+    from jisu.runtimes.backends.ort.session import GIVES_BACK, open_model
 
     opens = partial(open_model, folder=folder, threads=threads, keeps_half=keeps_half, settings=settings)
     most = _most(open_bytes, keeps_half=keeps_half)
     if most is None or opened_bytes(model, keeps_half=keeps_half) <= most:
         return opens(model)
-    return SessionInPieces(model, opens, open_bytes=most, keeps_half=keeps_half)
+    last_call = GIVES_BACK if keeps_half else {}
+    return SessionInPieces(model, opens, open_bytes=most, keeps_half=keeps_half, last_call=last_call)
 
 
 def _most(open_bytes: int | None, *, keeps_half: bool) -> int | None:

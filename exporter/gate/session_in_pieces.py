@@ -7,8 +7,9 @@ across the border of two pieces runs as two operators.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.gate.opened_sizes import opened_sizes
@@ -95,6 +96,7 @@ class SessionInPieces:
         open_piece: opens a graph with some of the same weights.
         open_bytes: of opened weights that are in memory at once, at most; one piece is always.
         keeps_half: whether weights of half precision stay in their files when a piece is opened.
+        last_call: settings of the last piece's call, by the package's names.
     """
 
     def __init__(
@@ -104,8 +106,9 @@ class SessionInPieces:
         *,
         open_bytes: int,
         keeps_half: bool = False,
+        last_call: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._model, self._open_piece = model, open_piece
+        self._model, self._open_piece, self._last_call = model, open_piece, last_call
         sizes = opened_sizes(model, keeps_half=keeps_half)
         outputs = {value.name for value in model.graph.output}
         self._parts = [
@@ -155,11 +158,12 @@ class SessionInPieces:
         """Run all pieces; outputs that nobody has bound are not kept."""
         values: dict[str, Result] = {}
         binding.results = {}
+        needed = self._needed(binding.outputs)
         for place, part in enumerate(self._parts):
-            names = [name for name in part.outputs if name in binding.outputs or name in part.piece.carries]
-            if names:
+            if place in needed:
                 session = self._session(place, values)
-                self._run(part, names, session, binding, values)
+                settings = self._last_call if place == max(needed) else {}
+                self._run(part, needed[place], session, binding, values, settings)
                 if place not in self._open:
                     del session
                     give_back_freed()
@@ -180,6 +184,15 @@ class SessionInPieces:
         self.run_with_iobinding(binding)
         return [binding.results[name].numpy() for name in names]
 
+    def _needed(self, outputs: Iterable[str]) -> dict[int, list[str]]:
+        """Pieces that these outputs of the graph are made by, and which of its values each of them has to give."""
+        read, needed = set(outputs), {}
+        for place, part in reversed([*enumerate(self._parts)]):
+            if names := [name for name in part.outputs if name in read]:
+                needed[place] = names
+                read |= part.piece.reads
+        return needed
+
     def _session(self, place: int, values: Mapping[str, Result]) -> Any:
         if place in self._open:
             return self._open[place]
@@ -191,7 +204,13 @@ class SessionInPieces:
         return session
 
     def _run(
-        self, part: _Part, names: Sequence[str], session: Any, binding: Binding, values: dict[str, Result]
+        self,
+        part: _Part,
+        names: Sequence[str],
+        session: Any,
+        binding: Binding,
+        values: dict[str, Result],
+        settings: Mapping[str, str],
     ) -> None:
         """Run a piece for these of its outputs."""
         memory = session.io_binding()
@@ -202,7 +221,7 @@ class SessionInPieces:
                 memory.bind_input(item.name, *binding.inputs[item.name])
         for name in names:
             memory.bind_output(name, *binding.outputs.get(name, ()))
-        session.run_with_iobinding(memory)
+        session.run_with_iobinding(memory, _run_options(settings))
         for name, result in zip(names, memory.get_outputs(), strict=True):
             carries = name in part.piece.carries
             returns = name in binding.outputs and len(binding.outputs[name]) < _IN_MEMORY
@@ -219,6 +238,18 @@ class _Part:
     piece: Piece
     size: int
     outputs: tuple[str, ...]
+
+
+def _run_options(settings: Mapping[str, str]) -> Any:
+    """Options of a call; None without settings."""
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+
+    if not settings:
+        return None
+    options = import_onnxruntime().RunOptions()
+    for name, value in settings.items():
+        options.add_run_config_entry(name, value)
+    return options
 
 
 def _stay_open(sizes: Sequence[int], most: int) -> int:

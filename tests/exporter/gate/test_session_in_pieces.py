@@ -15,6 +15,7 @@ from jisu.exporter.gate.opened_sizes import opened_bytes
 from jisu.exporter.gate.prove import prove
 from jisu.exporter.gate.session_in_pieces import SessionInPieces
 from jisu.exporter.sources import load_source
+from jisu.runtimes.backends.ort.session import GIVES_BACK
 
 IDS = np.array([[5, 9, 3, 77, 21], [1, 2, 3, 4, 6]])
 
@@ -59,6 +60,32 @@ def test_pieces_give_what_the_whole_graph_gives(artifact, small_pieces):
         assert pieces.pieces > 4
         for part, expected in zip(answers(candidate), whole, strict=True):
             np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_half_weights_that_stay_in_their_file_are_widened_piece_by_piece(
+    tiny_source, tmp_path, small_pieces, monkeypatch
+):
+    artifact = jisu.export(tiny_source, tmp_path / "out", precision="fp16", target="ort-cuda", max_kl=1000.0)
+    whole = answers(open_candidate(artifact))
+    monkeypatch.setattr("jisu.runtimes.backends.ort_cpu.backend.WIDENED_WHEN_OPENED", 0)
+    candidate = open_candidate(artifact, open_bytes=0)
+    pieces = candidate._opened.get()
+    assert pieces.pieces > 4
+    assert pieces._last_call == GIVES_BACK
+    for part, expected in zip(answers(candidate), whole, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_piece_that_runs_has_the_settings_of_the_last_call(monkeypatch):
+    monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
+    monkeypatch.setattr(session_in_pieces, "opened_sizes", lambda model, **_: {f"w{n}": 16 for n in range(6)})
+    model, settings = chain(), []
+    model.graph.output.append(helper.make_tensor_value_info("v3", TensorProto.FLOAT, [4]))
+    session = SessionInPieces(model, opened(model, []), open_bytes=0, last_call={"a": "b"})
+    monkeypatch.setattr(session_in_pieces, "_run_options", settings.append)
+    session.run(["v3"], {"x": np.ones(4, np.float32)})
+    session.run(["v6"], {"x": np.ones(4, np.float32)})
+    assert settings == [{}, {}, {"a": "b"}, {}, {}, {}, {}, {}, {"a": "b"}]
 
 
 def test_a_graph_that_fits_is_opened_as_users_do(tiny_artifact):
@@ -163,6 +190,7 @@ def test_a_piece_that_gives_nothing_that_is_read_does_not_run(monkeypatch):
     assert session.run(["v6"], {"x": np.ones(4, np.float32)})[0][0] == 64
     assert len(alive) == 6
     assert session.run(["aside"], {"x": np.ones(4, np.float32)})[0][0] == 16
+    assert len(alive) == 6 + 4
 
 
 def test_no_result_holds_the_session_that_made_it(monkeypatch):
