@@ -34,6 +34,7 @@ def store_half_scales(graph: ir.Graph) -> int:
     import onnx_ir as ir
 
     scales = _scales(graph)
+    places = {id(node): place for place, node in enumerate(graph)}
     for value in scales:
         tensor = value.const_value
         assert tensor is not None and value.name is not None
@@ -46,7 +47,7 @@ def store_half_scales(graph: ir.Graph) -> int:
                 name=f"{value.name}.half",
             ),
         )
-        readers = [node for node in graph if any(item is value for item in node.inputs)]
+        readers = sorted((node for node in value.consumers() if id(node) in places), key=lambda node: places[id(node)])
         widened = emit(readers[0], "Cast", [stored], {"to": ir.DataType.FLOAT.value}, like=value)
         for node in readers:
             node.replace_input_with(_SCALES[node.op_type], widened)
