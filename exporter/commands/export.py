@@ -243,11 +243,11 @@ def _advise(artifact: Artifact, max_memory: int | None) -> None:
     Args:
         max_memory: of the export, in bytes, which holds half of it by now.
     """
-    from jisu.exporter.estimates.advice import TARGET, advise, record_advice
+    from jisu.exporter.estimates.advice import advise, can_be_measured, record_advice
     from jisu.exporter.gate.open_candidate import opened_size
     from jisu.exporter.gate.opened_sizes import OPEN_BYTES
 
-    size = opened_size(artifact) if artifact.manifest.target == TARGET else 0
+    size = opened_size(artifact) if can_be_measured(artifact) else 0
     if size > (OPEN_BYTES if max_memory is None else max_memory // 2):
         sys.stderr.write(f"Its speed was not measured, which takes {size / 1e9:.1f} GB; `jisu compare` does.\n")
         return

@@ -56,6 +56,11 @@ class Advice:
         ]
 
 
+def can_be_measured(artifact: Artifact) -> bool:
+    """Whether the artifact is for this kind of machine, and continues a text."""
+    return artifact.manifest.target == TARGET and artifact.manifest.model_kind == MODEL_KINDS[0]
+
+
 def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     """Measure for about two seconds; None for a target whose speed this machine says nothing of, or a model that does
     more, or something else, than continue a text.
@@ -63,7 +68,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     Raises:
         InputError: the artifact cannot be opened.
     """
-    if artifact.manifest.target != TARGET or artifact.manifest.model_kind != MODEL_KINDS[0]:
+    if not can_be_measured(artifact):
         return None
     from jisu.exporter.gate.open_candidate import open_candidate
 
