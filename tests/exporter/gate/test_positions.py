@@ -195,7 +195,7 @@ def test_made_pasts_are_asked_of_precisions_that_take_them(
     monkeypatch.setattr(positions, "check_range", lambda exam, span: (exam, span))
     manifest = replace(tiny_artifact.manifest, precision=precision)
     artifact = replace(tiny_artifact, manifest=manifest)
-    actual = prove._check_whole_range(artifact, load_source(tiny_source), {}, None)
+    actual = prove._check_whole_range(artifact, load_source(tiny_source), {}, 0, None)
     assert bool(actual) is requested
 
 

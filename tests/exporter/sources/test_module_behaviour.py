@@ -132,7 +132,8 @@ class Forgetful(Recurrent):
 
 class Drawn(Stateless):
     def forward(self, tokens):
-        return super().forward(tokens) + torch.randn(1)
+        logits = super().forward(tokens)
+        return logits + torch.randn_like(logits)  # a single number is drawn twice alike once in some hundred times
 
 
 FAULTS = {

@@ -15,7 +15,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
 from jisu.runtimes.backends.forks import Reopened
-from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, _keeps_half, open_ort_cpu
+from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, keeps_half, open_ort_cpu
 from jisu.runtimes.engine import Engine
 from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import V, manifest, write_artifact
@@ -391,7 +391,7 @@ def test_a_backend_that_rested_computes_as_before_with_the_state_it_had(artifact
 
 def test_only_large_graphs_for_gpus_keep_their_halves(artifact: Artifact) -> None:
     gpu: Any = SimpleNamespace(graph="model.onnx", cpu_graph="model.cpu.onnx", size=600 << 20)
-    assert _keeps_half(gpu)
+    assert keeps_half(gpu)
     gpu.size = 500 << 20
-    assert not _keeps_half(gpu)
-    assert not _keeps_half(artifact)  # its one graph is for CPUs
+    assert not keeps_half(gpu)
+    assert not keeps_half(artifact)  # its one graph is for CPUs
