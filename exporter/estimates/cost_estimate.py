@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT, WIDENED_WHEN_OPENED
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
-from jisu.exporter.gate.opened_sizes import MAPPED_BYTES, OPEN_BYTES
+from jisu.exporter.gate.opened_sizes import MAPPED_BYTES, OPEN_BYTES, PACKED
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.gate.prompts import FAR
 from jisu.exporter.graph.graph_pieces import PIECE_BYTES
@@ -60,8 +60,8 @@ _GATE_SECONDS = 8.0
 _MEASURED_SECONDS = 0.2
 # Of the gate's logits: as many kept ones as it allows, and a call of up to 1,024 tokens within this limit.
 _LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
-# Of an opened artifact: its weights as the kernels want them, with scales and sums of short blocks in float32.
-_OPENED, _OPENED_LONG_BLOCKS, _SHORT_BLOCK = 1.25, 1.0, 32
+# Of an opened artifact, what the kernels hold of weights in longer blocks than these, whose scales and sums are few.
+_PACKED_LONG_BLOCKS, _SHORT_BLOCK = 1.0, 32
 # Of a limit of memory, what a stage is planned to take: estimates are not exact.
 _PLANNED_SHARE = 0.9
 # Outputs of the widest layer that are in memory at once, as a gate's, what it is multiplied with, and their product.
@@ -257,7 +257,7 @@ def _opened_bytes(source: Source, prepared: Prepared, size: SizeEstimate, *, ope
 def _opened_share(prepared: Prepared) -> float:
     """Of an artifact's size, what a session takes that has packed its weights."""
     blocks = [size for form in prepared.choice.formats.values() if (size := getattr(form, "block_size", 0)) > 0]
-    return _OPENED_LONG_BLOCKS if blocks and statistics.median(blocks) > _SHORT_BLOCK else _OPENED
+    return _PACKED_LONG_BLOCKS if blocks and statistics.median(blocks) > _SHORT_BLOCK else PACKED
 
 
 def _kept_bytes(source: Source, tokens: int) -> int:

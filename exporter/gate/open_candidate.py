@@ -100,22 +100,24 @@ def open_graph(
     from jisu.runtimes.backends.ort.session import GIVES_BACK, open_model
 
     opens = partial(open_model, folder=folder, threads=threads, keeps_half=keeps_half, settings=settings)
+    if open_bytes is None:
+        return opens(model)
     most = _most(open_bytes, keeps_half=keeps_half)
-    if most is None or opened_bytes(model, keeps_half=keeps_half) <= most:
+    if opened_bytes(model, keeps_half=keeps_half) <= most:
         return opens(model)
     last_call = GIVES_BACK if keeps_half else {}
     return SessionInPieces(model, opens, open_bytes=most, keeps_half=keeps_half, last_call=last_call)
 
 
-def _most(open_bytes: int | None, *, keeps_half: bool) -> int | None:
-    """Bytes of opened weights in memory at once; None for all."""
-    return min(open_bytes, MAPPED_BYTES) if open_bytes is not None and keeps_half else open_bytes
+def _most(open_bytes: int, *, keeps_half: bool) -> int:
+    """Bytes of opened weights in memory at once."""
+    return min(open_bytes, MAPPED_BYTES) if keeps_half else open_bytes
 
 
 def describe_pieces(artifact: Artifact, open_bytes: int) -> str | None:
     """One sentence about a graph that `open_candidate` runs in pieces; None of one that it opens as a whole."""
     whole, most = opened_size(artifact), _most(open_bytes, keeps_half=_keeps_half(artifact))
-    if most is None or whole <= most:
+    if whole <= most:
         return None
     return (
         f"The graph ran in pieces: opened it takes {whole / 1e9:.1f} GB, of which {most / 1e9:.1f} GB may be "
@@ -154,16 +156,11 @@ def _in_pieces(artifact: Artifact, *, threads: int | None, open_bytes: int | Non
     if open_bytes is None:
         return None
     check_external_data(artifact.cpu_graph)
-    if describe_pieces(artifact, open_bytes) is None:
+    half, model = _keeps_half(artifact), onnx.load(artifact.cpu_graph, load_external_data=False)
+    if opened_bytes(model, keeps_half=half) <= _most(open_bytes, keeps_half=half):
         return None
-    opens = partial(
-        open_graph,
-        onnx.load(artifact.cpu_graph, load_external_data=False),
-        folder=artifact.cpu_graph.parent,
-        open_bytes=open_bytes,
-        keeps_half=_keeps_half(artifact),
-        threads=threads,
-    )
+    folder = artifact.cpu_graph.parent
+    opens = partial(open_graph, model, folder=folder, open_bytes=open_bytes, keeps_half=half, threads=threads)
     return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 

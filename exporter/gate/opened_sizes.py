@@ -15,7 +15,7 @@ OPEN_BYTES = 4 << 30
 # The same of weights that are read in their files, which nobody has to pack when a piece is opened again.
 MAPPED_BYTES = 1 << 30
 # What the kernels hold of a weight, of its bytes in the file: integers with the scales and the sums of short blocks.
-_PACKED = 1.25
+PACKED = 1.25
 # Codes in planes become bytes, weights of half precision float32 unless they stay in their file.
 _CODE_BITS, _WIDENED = 8, 2.0
 # Operators that read rows of their first input, and of what belongs to these, where the second one says.
@@ -48,7 +48,7 @@ def opened_sizes(model: onnx.ModelProto, *, keeps_half: bool = False) -> dict[st
         elif weight.data_type in half:
             share = 1.0 if keeps_half else _WIDENED
         elif weight.data_type in codes:
-            share = _PACKED * _CODE_BITS / bits.get(weight.name, _CODE_BITS)
+            share = PACKED * _CODE_BITS / bits.get(weight.name, _CODE_BITS)
         sizes[weight.name] = int(share * stored)
     return sizes
 

@@ -159,10 +159,11 @@ class SessionInPieces:
         values: dict[str, Result] = {}
         binding.results = {}
         needed = self._needed(binding.outputs)
+        last = max(needed, default=0)
         for place, part in enumerate(self._parts):
             if place in needed:
                 session = self._session(place, values)
-                settings = self._last_call if place == max(needed) else {}
+                settings = self._last_call if place == last else {}
                 self._run(part, needed[place], session, binding, values, settings)
                 if place not in self._open:
                     del session
@@ -176,7 +177,7 @@ class SessionInPieces:
 
         names = [one.name for one in self._model.graph.output] if outputs is None else outputs
         binding = self.io_binding()
-        held = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        held = {name: np.asarray(array, order="C") for name, array in feeds.items()}
         for name, array in held.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name in names:

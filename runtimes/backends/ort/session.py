@@ -99,7 +99,7 @@ def open_model(
     onnxruntime = import_onnxruntime()
     options, left_out = _options(onnxruntime, threads=threads, keeps_half=keeps_half)
     if keeps_half:
-        share_memory(onnxruntime)
+        _share_memory(onnxruntime)
         options.add_session_config_entry("session.use_env_allocators", "1")
     else:
         options.enable_cpu_mem_arena = False  # which would keep what the longest call took
@@ -121,19 +121,17 @@ def open_model(
 
 
 @functools.cache
-def share_memory(onnxruntime: Any) -> None:
+def _share_memory(onnxruntime: Any) -> None:
     """Make the memory that sessions opened with ``session.use_env_allocators`` share; once in a process.
 
-    A copy of a weight of 58 million numbers is made and multiplied in 0.037 s there, and in 0.14 s in memory that each
-    session gets anew from the system, which clears it page by page (onnxruntime 1.32, two threads).
+    Memory that each session gets anew for the copy of a weight is cleared by the system, page by page, which takes
+    longer than making the copy and multiplying a token by it.
     """
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    # Grow by what is needed; left alone it doubles each time. Another library of the process may have made one before,
-    # which then serves as well; the package's errors share no class of their own.
-    with contextlib.suppress(Exception):
-        onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
+    # It grows by what is needed; left alone it doubles each time.
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
 def _options(onnxruntime: Any, *, threads: int | None, keeps_half: bool) -> tuple[Any, list[str]]:

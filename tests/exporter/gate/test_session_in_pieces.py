@@ -193,6 +193,19 @@ def test_a_piece_that_gives_nothing_that_is_read_does_not_run(monkeypatch):
     assert len(alive) == 6 + 4
 
 
+def test_a_number_is_no_array_of_one(monkeypatch):
+    monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
+    nodes = [helper.make_node("Add", ["a", "w"], ["b"]), helper.make_node("Neg", ["b"], ["c"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ("a", "c")]
+    graph = helper.make_graph(
+        nodes, "number", values[:1], values[1:], [helper.make_tensor("w", TensorProto.FLOAT, [], [2.0])]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (result,) = SessionInPieces(model, opened(model, []), open_bytes=0).run(None, {"a": np.float32(3)})
+    assert result.shape == ()
+    assert result == -5
+
+
 def test_no_result_holds_the_session_that_made_it(monkeypatch):
     monkeypatch.setattr(session_in_pieces, "PIECE_BYTES", 16)
     monkeypatch.setattr(session_in_pieces, "opened_sizes", lambda model, **_: {f"w{n}": 16 for n in range(6)})
